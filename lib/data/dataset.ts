@@ -1,0 +1,58 @@
+import type { Vocabulary } from '../modalities/vocabulary.js';
+
+/**
+ * A prepared data set: a folder with `manifest.json`, tokenizers and token shards.
+ *
+ * A token shard is a safetensors file with `token` I32 [N], `modality` U8 [N], `document` I64 [documents + 1]
+ * (offsets into the two).
+ */
+export interface DatasetManifest {
+  format: 'mot-dataset';
+  version: 1;
+  name: string;
+  /** Hash of everything the data follows from (options, seed, package versions): the key of the cache. */
+  fingerprint: string;
+  vocabulary: Vocabulary;
+  /** File and SHA-256 of each tokenizer, relative to the folder. */
+  tokenizers: Record<string, { file: string; sha256: string }>;
+  splits: Record<SplitName, DatasetSplit>;
+  /** Longest document in tokens. */
+  longestDocument: number;
+  /** Lines to beat, nats a token, by split and modality of the predicted token. */
+  baselines: Record<'validation' | 'heldout', Record<string, { unigram: number; bigram: number }>>;
+  /** Pictures, names and sounds of concepts for the report: `examples.safetensors` and this list. */
+  examples: DatasetExample[];
+  /** Licences and attributions of pictures and voices. */
+  attribution: { what: string; by: string; licence: string; url: string }[];
+}
+
+/** `validation`: new scenes of known concepts. `heldout`: scenes of concepts that training never sees. */
+export type SplitName = 'train' | 'validation' | 'heldout';
+
+export interface DatasetSplit {
+  shards: { file: string; documents: number; tokens: number }[];
+  documents: number;
+  tokens: number;
+  /** Predicted tokens of each modality. */
+  targets: Record<string, number>;
+}
+
+/** One picture with its caption and spoken caption. In examples.safetensors: `NAME.picture` U8 [32, 32, 3], `NAME.sound` F32 [samples] at 16 kHz. */
+export interface DatasetExample {
+  /** Key of its tensors. */
+  name: string;
+  /** Caption as the model sees it. */
+  caption: string;
+  /** Whether training saw its concept. */
+  known: boolean;
+  /** Whether there is a sound. */
+  spoken: boolean;
+}
+
+/** A contiguous run of documents of one split, read from shards. */
+export interface DocumentSource {
+  readonly documents: number;
+  /** Document i of the split (copied). */
+  read(i: number): { token: Int32Array; modality: Uint8Array };
+  close(): void;
+}

@@ -1,0 +1,212 @@
+/**
+ * The whole shape of the native addon. Only lib/native imports the addon; everything else sees these types.
+ * Native calls that take long return promises and never hold the event loop; typed arrays are copied at the call.
+ * Native errors are plain Errors with a `code` of MotErrorCode; lib/native/load.ts turns them into MotErrors.
+ */
+
+/** One part of the model: towers by name, and which of them serves each modality. */
+export interface NativePart {
+  names: string[];
+  towerOfModality: number[];
+}
+
+/** Mirrors native/model/config.h. */
+export interface NativeModelConfig {
+  dModel: number;
+  nLayers: number;
+  nHeads: number;
+  nKvHeads: number;
+  headDim: number;
+  ffnDim: number;
+  vocab: number;
+  modalities: number;
+  normPlacement: 'branch_output' | 'pre';
+  qkNorm: boolean;
+  normEps: number;
+  ropeTheta: number;
+  zLoss: number;
+  selfAttn: NativePart;
+  mlp: NativePart;
+  final: NativePart;
+  lossWeight: number[];
+}
+
+export interface NativeSessionOptions {
+  /** "cpu" or "reference". */
+  device: string;
+  dtype: 'f32' | 'bf16';
+  /** 0: as many as this process may use. */
+  threads: number;
+  /** Tokens of one micro-batch, prefill or decode call. */
+  tokens: number;
+  /** Slots of the KV cache; 0: none. */
+  kvSlots: number;
+  /** RoPE positions. */
+  positions: number;
+  training: boolean;
+}
+
+/** A packed batch in sequence order; all arrays of one length, except where optional. */
+export interface NativeBatch {
+  token: Int32Array;
+  modality: Int32Array;
+  position: Int32Array;
+  kvStart: Int32Array;
+  kvEnd: Int32Array;
+  target?: Int32Array;
+  targetModality?: Int32Array;
+  /** Slots of the KV cache that these tokens take; decode only. */
+  slot?: Int32Array;
+}
+
+export interface NativeLosses {
+  loss: number;
+  lmLoss: number;
+  zLoss: number;
+  /** [modalities] sums of cross-entropy. */
+  ceSum: Float64Array;
+  /** [modalities] */
+  targetCount: Float64Array;
+}
+
+export interface NativeAdamW {
+  lr: number;
+  beta1: number;
+  beta2: number;
+  eps: number;
+  weightDecay: number;
+  clip: number;
+  step: number;
+}
+
+export interface NativeStepResult extends NativeLosses {
+  gradNorm: number;
+  /** False: the gradient norm was not finite and nothing was changed. */
+  applied: boolean;
+  /** Native wall-clock time, ms. */
+  elapsedMs: number;
+}
+
+export interface NativePlanEntry {
+  name: string;
+  group: string;
+  dtype: string;
+  shape: number[];
+  bytes: number;
+  offset: number;
+}
+
+/** Which flat array a tensor is read from or written to. */
+export type TensorKind = 'weight' | 'gradient' | 'm' | 'v';
+
+/** Raised by `abort()`; one per call. */
+export interface NativeAbort {
+  abort(): void;
+}
+
+/** One model on its own native thread. Calls run in the order they were made. */
+export interface NativeSession {
+  /** [name, shape] in checkpoint order. */
+  tensors(): { name: string; shape: number[] }[];
+  plan(): NativePlanEntry[];
+  memory(): { arenaBytes: number; highWaterBytes: number };
+  init(seed: bigint): Promise<void>;
+  zeroGradients(): Promise<void>;
+  /** One training step: zero gradients, backward of every micro-batch, AdamW. The loss is over all targets. */
+  step(microBatches: NativeBatch[], adamw: NativeAdamW, abort: NativeAbort | null): Promise<NativeStepResult>;
+  /** totalTargets <= 0: the batch's own. */
+  backward(batch: NativeBatch, totalTargets: number, abort: NativeAbort | null): Promise<NativeLosses>;
+  adamw(options: NativeAdamW): Promise<{ gradNorm: number; applied: boolean }>;
+  evaluate(batch: NativeBatch, abort: NativeAbort | null): Promise<NativeLosses>;
+  /** Log-probability of each target [T]; 0 where there is none. */
+  logProbs(batch: NativeBatch, abort: NativeAbort | null): Promise<Float32Array>;
+  /** Of the chosen positions: [count, D] or [count, V]. */
+  forward(
+    batch: NativeBatch,
+    positions: Int32Array,
+    output: 'hidden' | 'logits',
+    abort: NativeAbort | null,
+  ): Promise<Float32Array>;
+  /** Forward, then backward from a gradient with respect to `output` of the chosen positions. */
+  backwardFrom(
+    batch: NativeBatch,
+    positions: Int32Array,
+    output: 'hidden' | 'logits',
+    gradient: Float32Array,
+    abort: NativeAbort | null,
+  ): Promise<void>;
+  /** Prefill or decode with the KV cache (batch.slot given); logits of the chosen positions [count, V]. */
+  decode(batch: NativeBatch, positions: Int32Array, abort: NativeAbort | null): Promise<Float32Array>;
+  readTensor(kind: TensorKind, name: string): Promise<Float32Array>;
+  /** Rejects values that are not finite (ERR_NOT_FINITE). */
+  writeTensor(kind: TensorKind, name: string, values: Float32Array): Promise<void>;
+  /** Writes every tensor of the kinds to one safetensors file (weights by name; others as `m.NAME`, ...); returns its checksum. */
+  save(path: string, kinds: TensorKind[], metadata: Record<string, string>): Promise<string>;
+  /** Reads them back; every tensor must be there with its shape, and finite. */
+  load(path: string, kinds: TensorKind[]): Promise<void>;
+  /** Idempotent. Running calls are aborted, waiting ones rejected with ERR_DISPOSED; resolves when memory is released. */
+  dispose(): Promise<void>;
+}
+
+export interface NativeTensorInfo {
+  name: string;
+  dtype: string;
+  shape: number[];
+}
+
+/** An open safetensors file (memory-mapped). */
+export interface NativeSafetensors {
+  tensors(): NativeTensorInfo[];
+  metadata(): Record<string, string>;
+  /** Copies elements [begin, end) of a tensor; raw bytes in a fresh ArrayBuffer. */
+  read(name: string, begin: number, end: number): ArrayBuffer;
+  close(): void;
+}
+
+/** One op case as test, gradient check and benchmark see it. */
+export interface NativeCaseInfo {
+  op: string;
+  name: string;
+  flops: number;
+  bytes: number;
+}
+
+export interface NativeCaseReport {
+  /** Largest error of any output against the reference backend in f64, divided by its tolerance; <= 1 passes. */
+  worst: number;
+  /** Which output and element that was, and both values; empty when it passes. */
+  message: string;
+}
+
+export interface NativeAddon {
+  /** Version of this contract; load.ts refuses another. */
+  version: number;
+  /** Instruction set in use, or why there is none. */
+  cpu(): { variant: string; available: string[]; threads: number; error?: string };
+  createAbort(): NativeAbort;
+  createSession(config: NativeModelConfig, options: NativeSessionOptions): Promise<NativeSession>;
+  /** Names and shapes of a config's tensors without creating it. */
+  describe(
+    config: NativeModelConfig,
+    options: NativeSessionOptions,
+  ): { tensors: { name: string; shape: number[] }[]; plan: NativePlanEntry[]; arenaBytes: number };
+  openSafetensors(path: string): NativeSafetensors;
+  writeSafetensors(
+    path: string,
+    tensors: { name: string; dtype: string; shape: number[]; data: ArrayBufferView }[],
+    metadata: Record<string, string>,
+  ): Promise<string>;
+  cases(): NativeCaseInfo[];
+  /** Runs a case forward and backward on a backend against the reference in f64. */
+  checkCase(name: string, device: string, dtype: 'f32' | 'bf16', threads: number): Promise<NativeCaseReport>;
+  /** Finite differences against the reference backward in f64. */
+  checkGradient(name: string): Promise<NativeCaseReport>;
+  /** Milliseconds of each of `repeats` runs (forward, and backward where the op has one). */
+  timeCase(
+    name: string,
+    device: string,
+    dtype: 'f32' | 'bf16',
+    threads: number,
+    repeats: number,
+  ): Promise<{ forwardMs: Float64Array; backwardMs: Float64Array }>;
+}

@@ -1,0 +1,50 @@
+// From a batch in sequence order to what the kernels need: tokens sorted by modality once (stable: within a modality,
+// sequence order), the two permutations, and each part's segments. Runs off the training thread.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "model/config.h"
+#include "ops/types.h"
+
+namespace mot {
+
+// Arrays of length tokens, in sequence order; borrowed.
+struct Batch {
+  int64_t tokens;
+  const int32_t* token;            // 0 <= token < vocab
+  const int32_t* modality;         // 0 <= modality < modalities
+  const int32_t* position;         // RoPE position, restarts at each document
+  const int32_t* kv_start;         // first key seen
+  const int32_t* kv_end;           // one past the last key seen
+  const int32_t* target;           // token to predict, -1: none. May be null: no targets
+  const int32_t* target_modality;  // of the token predicted; read where target >= 0
+};
+
+struct TokenGroups {
+  int64_t tokens = 0;  // T
+  int64_t rows = 0;    // N >= T: with the padding rows of the backend's row alignment
+  std::vector<int32_t> row;        // [T] sorted row of sequence position t
+  std::vector<int32_t> seq_row;    // [N] sequence position of sorted row n; -1: padding
+  std::vector<int32_t> token, position, target;  // [N] sorted; padding: -1, 0, -1
+  std::vector<int32_t> target_modality;          // [N] sorted; -1 where there is no target
+  std::vector<int32_t> kv_row;                   // [N] key/value row that sorted row n writes; -1: padding
+  std::vector<int32_t> kv_start, kv_end;         // [T] sequence order
+  std::vector<Segment> self_attn, mlp, final;    // segments of each part (neighbours of one tower merged)
+  std::vector<int64_t> target_count;             // [modalities]
+};
+
+// How key/value rows are addressed. Training and evaluation: row t of the batch itself. With a cache: the slot of each
+// token, given by the caller, and keys counted in slots.
+struct KvAddress {
+  const int32_t* slot = nullptr;  // [T]; nullptr: token t is key t
+  int64_t slots = 0;              // with slot: size of the cache
+};
+
+// Validates every value against config and limits and throws Error("ERR_BATCH") naming array, index, value and bound:
+// token, modality, position, target and target_modality in range; intervals inside [0, keys), non-decreasing, each
+// row seeing itself; a row with a target has kv_end <= its own key + 1.
+TokenGroups make_token_groups(const ModelConfig& config, const Limits& limits, int64_t row_alignment, const Batch& batch,
+                              const KvAddress& kv = {});
+
+}  // namespace mot
