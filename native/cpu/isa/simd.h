@@ -1,0 +1,166 @@
+// The vector interface of the CPU kernels: everything that differs between instruction sets is in here and in the
+// three headers simd_{avx512,avx2,generic}.h. Kernels are written once on Vec and compiled once per instruction set.
+//
+// Vec is a GCC vector type, so + - * / and comparisons are written as operators. Functions are `static inline`, and no
+// inline function of the C++ library may be used: what is compiled for one instruction set must never be merged into
+// another (the linker keeps one copy of equal inline functions).
+//
+// Storage types are float and bf16; load, store and their _n forms are overloaded on them, so that an op is one
+// template over its storage types. Convert single values with store_n(p, set1(x), 1) rather than with the scalar
+// bf16_from_f32, so that all elements of a row are rounded by the same instruction.
+#pragma once
+#include <cstdint>
+
+#include "core/dtype.h"
+
+namespace mot {
+namespace MOT_ISA_NAMESPACE {
+
+using bf16 = uint16_t;
+
+#if defined(__AVX512F__)
+static constexpr int kWidth = 16;  // lanes of a Vec
+#elif defined(__AVX2__)
+static constexpr int kWidth = 8;
+#else
+static constexpr int kWidth = 4;
+#endif
+
+typedef float Vec __attribute__((vector_size(kWidth * 4)));
+typedef int32_t IVec __attribute__((vector_size(kWidth * 4)));
+typedef uint32_t UVec __attribute__((vector_size(kWidth * 4)));
+typedef uint16_t HVec __attribute__((vector_size(kWidth * 2)));  // bf16 lanes
+
+static inline Vec set1(float x) { return x - Vec{}; }
+static inline Vec zero() { return Vec{}; }
+static inline float first_lane(Vec v) { return v[0]; }
+
+// Lane bits, unchanged.
+static inline IVec bits(Vec v) { return reinterpret_cast<IVec>(v); }
+static inline Vec from_bits(IVec v) { return reinterpret_cast<Vec>(v); }
+
+// No alignment is needed anywhere.
+static inline Vec load(const float* p) {
+  Vec v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+
+static inline void store(float* p, Vec v) { __builtin_memcpy(p, &v, sizeof v); }
+
+static inline Vec widen(HVec h) { return reinterpret_cast<Vec>(__builtin_convertvector(h, UVec) << 16); }
+
+static inline Vec load(const bf16* p) {
+  HVec h;
+  __builtin_memcpy(&h, p, sizeof h);
+  return widen(h);
+}
+
+// f32 to bf16 in integers, to nearest even, as bf16_from_f32 does.
+static inline HVec narrow_by_integers(Vec v) {
+  UVec u = reinterpret_cast<UVec>(v);
+  UVec rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+  UVec quiet_nan = (u >> 16) | 0x40u;
+  return __builtin_convertvector((u & 0x7fffffffu) > 0x7f800000u ? quiet_nan : rounded, HVec);
+}
+
+}  // namespace MOT_ISA_NAMESPACE
+}  // namespace mot
+
+// Each defines, for n in [0, kWidth]:
+//   Mask                               one flag per lane
+//   mask_range(first, last)            lanes first <= lane < last; any integers
+//   less(a, b)                         lanes where a < b (false for NaN)
+//   select(mask, a, b)                 a where the flag is set, else b
+//   fma(a, b, c) = a * b + c           rounded once where the instruction set can
+//   fnma(a, b, c) = c - a * b
+//   max(a, b), min(a, b)               b where either is NaN
+//   sqrt(a)
+//   narrow(v)                          to bf16, to nearest even
+//   load_n(p, n), store_n(p, v, n)     the first n lanes, p float* or bf16*; loads give 0 beyond
+#if defined(__AVX512F__)
+#include "cpu/isa/simd_avx512.h"
+#elif defined(__AVX2__)
+#include "cpu/isa/simd_avx2.h"
+#else
+#include "cpu/isa/simd_generic.h"
+#endif
+
+namespace mot {
+namespace MOT_ISA_NAMESPACE {
+
+static inline void store(bf16* p, Vec v) {
+  HVec h = narrow(v);
+  __builtin_memcpy(p, &h, sizeof h);
+}
+
+// What a value becomes when it is stored as bf16 and loaded again.
+static inline Vec round_bf16(Vec v) { return widen(narrow(v)); }
+
+static inline Vec abs(Vec v) { return from_bits(bits(v) & 0x7fffffff); }
+
+// Lanes are combined in a fixed tree: halves, then halves of halves.
+static inline float reduce_add(Vec v) {
+  float lane[kWidth];
+  store(lane, v);
+  for (int half = kWidth / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; i++) lane[i] += lane[i + half];
+  return lane[0];
+}
+
+static inline float reduce_max(Vec v) {
+  float lane[kWidth];
+  store(lane, v);
+  for (int half = kWidth / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; i++) lane[i] = lane[i] > lane[i + half] ? lane[i] : lane[i + half];
+  return lane[0];
+}
+
+// e^x to about 1 ulp. Results below 2^-126 are 0 (subnormal numbers are slow operands); above the f32 range, infinity.
+static inline Vec exp(Vec x) {
+  // x = n ln 2 + r. Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits. The bounds come first in
+  // max and min, so that NaN passes.
+  const Vec shift = set1(0x1.8p23f);
+  Vec bounded = min(set1(89.f), max(set1(-88.f), x));
+  Vec shifted = fma(bounded, set1(1.44269504f), shift);
+  IVec i = bits(shifted) - bits(shift);
+  Vec n = shifted - shift;
+  // ln 2 in two parts; the first has so few bits that n times it is exact.
+  Vec r = fnma(n, set1(0.693359375f), bounded);
+  r = fnma(n, set1(-2.12194440e-4f), r);
+  Vec p = set1(1.9875691500e-4f);
+  p = fma(p, r, set1(1.3981999507e-3f));
+  p = fma(p, r, set1(8.3334519073e-3f));
+  p = fma(p, r, set1(4.1665795894e-2f));
+  p = fma(p, r, set1(1.6666665459e-1f));
+  p = fma(p, r, set1(5.0000001201e-1f));
+  p = fma(p, r * r, r) + 1.f;
+  // 2^n in two factors, since 2^128 is no f32.
+  IVec half = i >> 1;
+  Vec result = p * from_bits((half + 127) << 23) * from_bits((i - half + 127) << 23);
+  return select(less(x, set1(-87.33f)), zero(), result);
+}
+
+// Natural logarithm to about 1 ulp, for normal positive x. NaN and infinity give themselves.
+static inline Vec log(Vec x) {
+  // x = 2^e m, m in [sqrt(1/2), sqrt(2)).
+  IVec e = (bits(x) - 0x3f3504f3) >> 23;
+  Vec z = from_bits(bits(x) - (e << 23)) - 1.f;
+  Vec n = __builtin_convertvector(e, Vec);
+  Vec p = set1(7.0376836292e-2f);
+  p = fma(p, z, set1(-1.1514610310e-1f));
+  p = fma(p, z, set1(1.1676998740e-1f));
+  p = fma(p, z, set1(-1.2420140846e-1f));
+  p = fma(p, z, set1(1.4249322787e-1f));
+  p = fma(p, z, set1(-1.6668057665e-1f));
+  p = fma(p, z, set1(2.0000714765e-1f));
+  p = fma(p, z, set1(-2.4999993993e-1f));
+  p = fma(p, z, set1(3.3333331174e-1f));
+  Vec zz = z * z;
+  Vec y = fma(n, set1(-2.12194440e-4f), p * zz * z);
+  Vec result = fma(n, set1(0.693359375f), z + fnma(set1(0.5f), zz, y));
+  return select(less(x, set1(__builtin_inff())), result, x);
+}
+
+}  // namespace MOT_ISA_NAMESPACE
+}  // namespace mot
