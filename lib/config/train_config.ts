@@ -1,0 +1,70 @@
+import { z } from 'zod';
+
+const positive = z.number().gt(0);
+const count = z.int().min(1);
+
+/**
+ * The `train` part of a run config. Everything has a default; a step reads `sequences * seq_len` tokens at most.
+ */
+export const trainConfigSchema = z
+  .strictObject({
+    /** Training steps of the whole run; the learning rate follows from it. */
+    steps: count.default(1000),
+    /** Packed sequences of one step, over all micro-batches. */
+    sequences: count.default(16),
+    /** Tokens of a packed sequence; no document may be longer. */
+    seq_len: count.default(512),
+    /** Sequences that are computed at once: less memory, same result up to rounding. Default: all `sequences`. */
+    micro_sequences: count.optional(),
+    /** Highest learning rate. */
+    lr: positive.default(2e-3),
+    /** Learning rate of the last step as a share of `lr`. */
+    min_lr_ratio: z.number().min(0).max(1).default(0.1),
+    /** Steps of linear warm-up before the cosine. */
+    warmup_steps: z.int().min(0).default(50),
+    /** AdamW's decay of the first moment. */
+    beta1: z.number().min(0).lt(1).default(0.9),
+    /** AdamW's decay of the second moment. */
+    beta2: z.number().min(0).lt(1).default(0.95),
+    /** AdamW's epsilon. */
+    eps: positive.default(1e-8),
+    /** Decoupled weight decay of matrices; norms have none. */
+    weight_decay: z.number().min(0).default(0.1),
+    /** Largest global gradient norm; 0: no clipping. */
+    clip: z.number().min(0).default(1),
+    /** Of initial weights and of the order of documents. */
+    seed: z.int().min(0).default(0),
+    /** Steps between validations, 0: only after the last step. */
+    validate_every: z.int().min(0).default(100),
+    /** Documents of each validation split, the same ones every time; 0: no validation. */
+    validation_documents: z.int().min(0).default(256),
+    /** Steps between checkpoints, 0: only after the last step. */
+    checkpoint_every: z.int().min(0).default(200),
+    /** How many of the newest checkpoints stay. */
+    keep_checkpoints: count.default(2),
+    /** Number format of matrix products: `bf16` (accumulated in f32, weights f32) or `f32`. */
+    dtype: z.enum(['bf16', 'f32']).default('bf16'),
+    /** `cpu`, or `reference`: plain loops, for comparison only. */
+    device: z.enum(['cpu', 'reference']).default('cpu'),
+    /** 0: as many as this process may use. Results do not depend on it. */
+    threads: z.int().min(0).default(0),
+  })
+  .superRefine((train, context) => {
+    const micro = train.micro_sequences;
+    if (micro !== undefined && train.sequences % micro !== 0)
+      context.addIssue({
+        code: 'custom',
+        path: ['micro_sequences'],
+        message: `${train.sequences} sequences do not divide into micro-batches of ${micro}; choose a divisor`,
+      });
+    if (train.warmup_steps > train.steps)
+      context.addIssue({
+        code: 'custom',
+        path: ['warmup_steps'],
+        message: `a warm-up of ${train.warmup_steps} steps is longer than the run of ${train.steps}`,
+      });
+  })
+  .transform((train) => ({ ...train, micro_sequences: train.micro_sequences ?? train.sequences }));
+
+/** A resolved `train` part: every key has its value. */
+export type TrainConfig = z.output<typeof trainConfigSchema>;

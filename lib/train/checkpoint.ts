@@ -1,0 +1,195 @@
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { z } from 'zod';
+import { parseWith } from '../config/parse.js';
+import { MotError } from '../errors.js';
+import { fileError, hashFile, syncFolder, writeFileAtomic } from './files.js';
+
+/** Weights by name; their safetensors metadata `config` is the model's config as JSON. */
+export const MODEL_FILE = 'model.safetensors';
+/** AdamW's moments: `m.NAME`, `v.NAME`. */
+export const OPTIMIZER_FILE = 'optimizer.safetensors';
+const TRAINER_FILE = 'trainer.json';
+const MANIFEST_FILE = 'manifest.json';
+const FOLDER = /^step-(\d{6,})$/;
+const TEMPORARY = /^\.step-\d+\.tmp-\d+$/;
+
+const trainerState = z.strictObject({
+  /** Training steps done. */
+  step: z.int().min(0),
+  /** How many of them changed nothing, because their gradient was not finite. */
+  skipped: z.int().min(0),
+  /** Documents that the loader has consumed: where the next batch begins. */
+  cursor: z.int().min(0),
+  /** Seed of initial weights and of the order of documents. */
+  seed: z.int().min(0),
+  /** Hash of all of the config that results depend on. */
+  config: z.string(),
+  /** Training time so far, seconds. */
+  elapsed: z.number().min(0),
+  /** The prepared data set: folder as the config names it, and its fingerprint. */
+  dataset: z.strictObject({ folder: z.string(), fingerprint: z.string() }),
+});
+
+/** All that a run goes on from, besides weights and moments. */
+export type TrainerState = z.output<typeof trainerState>;
+
+const manifestSchema = z.strictObject({
+  format: z.literal('mot-checkpoint'),
+  version: z.literal(1),
+  step: z.int().min(0),
+  files: z.record(z.string(), z.strictObject({ bytes: z.int().min(0), sha256: z.string().regex(/^[0-9a-f]{64}$/) })),
+});
+
+/** A checkpoint that has been found whole. */
+export interface Checkpoint {
+  path: string;
+  state: TrainerState;
+}
+
+/**
+ * Writes RUN/checkpoints/step-NNNNNN: everything into a folder of a temporary name, the manifest with sizes and
+ * checksums last, then one rename. So a checkpoint is whole or not there, whatever stops the process. Afterwards the
+ * oldest beyond `keep` are removed.
+ *
+ * @param save Writes MODEL_FILE and OPTIMIZER_FILE into the folder given to it.
+ * @returns The checkpoint's path.
+ * @throws MotError ERR_FILE_WRITE; the temporary folder is removed, older checkpoints stay.
+ */
+export async function writeCheckpoint(
+  run: string,
+  state: TrainerState,
+  keep: number,
+  save: (folder: string) => Promise<void>,
+): Promise<string> {
+  const parent = join(run, 'checkpoints');
+  const name = `step-${String(state.step).padStart(6, '0')}`;
+  const path = join(parent, name);
+  const temporary = join(parent, `.${name}.tmp-${process.pid}`);
+  try {
+    rmSync(temporary, { recursive: true, force: true });
+    mkdirSync(temporary, { recursive: true });
+    await save(temporary);
+    writeFileAtomic(join(temporary, TRAINER_FILE), `${JSON.stringify(state, null, 2)}\n`);
+    const files = Object.fromEntries(
+      readdirSync(temporary)
+        .sort()
+        .map((file) => [file, hashFile(join(temporary, file))]),
+    );
+    const manifest: z.output<typeof manifestSchema> = { format: 'mot-checkpoint', version: 1, step: state.step, files };
+    writeFileAtomic(join(temporary, MANIFEST_FILE), `${JSON.stringify(manifest, null, 2)}\n`);
+    // One of the same step is either damaged (it was passed over) or was written by this very state.
+    rmSync(path, { recursive: true, force: true });
+    renameSync(temporary, path);
+    syncFolder(parent);
+  } catch (cause) {
+    rmSync(temporary, { recursive: true, force: true });
+    throw fileError('ERR_FILE_WRITE', `cannot write the checkpoint ${path}`, cause);
+  }
+  // Later steps are damaged leftovers; they are overwritten when the run gets there, and must not count here.
+  const kept = checkpointFolders(run).filter((folder) => stepOf(folder) <= state.step);
+  for (const old of kept.slice(keep)) rmSync(old, { recursive: true, force: true });
+  return path;
+}
+
+/** Checkpoint folders of a run, newest first, whole or not. */
+function checkpointFolders(run: string): string[] {
+  const parent = join(run, 'checkpoints');
+  if (!existsSync(parent)) return [];
+  return readdirSync(parent)
+    .filter((name) => FOLDER.test(name))
+    .map((name) => join(parent, name))
+    .sort((a, b) => stepOf(b) - stepOf(a));
+}
+
+function stepOf(folder: string): number {
+  return Number(FOLDER.exec(basename(folder))![1]);
+}
+
+/** Removes folders that a killed process left half written. Call it only where no other process trains into the run. */
+export function removeUnfinished(run: string): void {
+  const parent = join(run, 'checkpoints');
+  if (!existsSync(parent)) return;
+  for (const name of readdirSync(parent))
+    if (TEMPORARY.test(name)) rmSync(join(parent, name), { recursive: true, force: true });
+}
+
+/**
+ * Checks every file of a checkpoint against the manifest, by size and checksum.
+ *
+ * @throws MotError ERR_FILE_OPEN, ERR_FILE_FORMAT saying what is damaged.
+ */
+export function readCheckpoint(path: string): Checkpoint {
+  const manifest = parseWith(manifestSchema, readJson(join(path, MANIFEST_FILE)), join(path, MANIFEST_FILE), {
+    code: 'ERR_FILE_FORMAT',
+  });
+  for (const file of [MODEL_FILE, OPTIMIZER_FILE, TRAINER_FILE]) {
+    const expected = manifest.files[file];
+    if (!expected) throw new MotError('ERR_FILE_FORMAT', `the checkpoint ${path} has no ${file} in its manifest.`);
+    let found;
+    try {
+      // The cheap test first: a truncated file needs no hashing.
+      found = { bytes: statSync(join(path, file)).size, sha256: '' };
+      if (found.bytes === expected.bytes) found = hashFile(join(path, file));
+    } catch (cause) {
+      throw fileError('ERR_FILE_OPEN', `cannot read ${join(path, file)}`, cause);
+    }
+    if (found.bytes !== expected.bytes)
+      throw new MotError(
+        'ERR_FILE_FORMAT',
+        `${join(path, file)} is damaged: ${found.bytes} bytes instead of ${expected.bytes}; use another checkpoint.`,
+      );
+    if (found.sha256 !== expected.sha256)
+      throw new MotError('ERR_FILE_FORMAT', `${join(path, file)} is damaged: its checksum differs; use another checkpoint.`);
+  }
+  const state = parseWith(trainerState, readJson(join(path, TRAINER_FILE)), join(path, TRAINER_FILE), {
+    code: 'ERR_FILE_FORMAT',
+  });
+  return { path, state };
+}
+
+function readJson(path: string): unknown {
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (cause) {
+    throw fileError('ERR_FILE_OPEN', `cannot read ${path}`, cause);
+  }
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new MotError('ERR_FILE_FORMAT', `${path} is not valid JSON.`, { cause });
+  }
+}
+
+/** The newest whole checkpoint of a run, if there is one. Damaged ones are passed over, each with a warning. */
+export function latestCheckpoint(run: string, warn: (sentence: string) => void): Checkpoint | undefined {
+  for (const path of checkpointFolders(run)) {
+    try {
+      return readCheckpoint(path);
+    } catch (error) {
+      warn(`passing over a checkpoint: ${(error as Error).message}`);
+    }
+  }
+  return undefined;
+}
+
+/**
+ * A checkpoint as people name it: its own folder, the folder of a run (its newest checkpoint), or a file in either.
+ *
+ * @throws MotError ERR_FILE_OPEN when there is none, ERR_FILE_FORMAT when the one named is damaged.
+ */
+export function openCheckpoint(path: string, warn: (sentence: string) => void = () => {}): Checkpoint {
+  if (existsSync(join(path, 'checkpoints'))) {
+    const latest = latestCheckpoint(path, warn);
+    if (latest) return latest;
+  } else if (existsSync(join(path, MANIFEST_FILE))) {
+    return readCheckpoint(path);
+  } else if (existsSync(path) && existsSync(join(dirname(path), MANIFEST_FILE))) {
+    return readCheckpoint(dirname(path));
+  }
+  throw new MotError(
+    'ERR_FILE_OPEN',
+    `there is no checkpoint at ${path}; name a run folder or a checkpoint folder such as ${join(basename(path), 'checkpoints', 'step-000100')}.`,
+  );
+}

@@ -1,0 +1,46 @@
+import type { Batch } from '../model/batch.js';
+
+/** Losses pooled over batches. */
+export interface PooledLosses {
+  /** Cross-entropy over all targets, nats a token; 0 without targets. */
+  loss: number;
+  /** The same of each modality that has targets. */
+  losses: Record<string, number>;
+  /** Targets of each modality. */
+  targets: Record<string, number>;
+}
+
+/** Sums of one batch, as steps and evaluations of a model return them. */
+interface LossSums {
+  /** Cross-entropy of each modality, summed. */
+  ceSum: ArrayLike<number>;
+  targetCount: ArrayLike<number>;
+}
+
+/** Divides sums by counts: a modality's loss is over its own targets, whichever batch they came in. */
+export function poolLosses(results: Iterable<LossSums>, modalities: readonly string[]): PooledLosses {
+  const sums = modalities.map(() => ({ ce: 0, count: 0 }));
+  for (const result of results)
+    sums.forEach((sum, m) => {
+      sum.ce += result.ceSum[m]!;
+      sum.count += result.targetCount[m]!;
+    });
+  const total = sums.reduce((all, { ce, count }) => ({ ce: all.ce + ce, count: all.count + count }));
+  const present = modalities.map((name, m) => ({ name, ...sums[m]! })).filter(({ count }) => count > 0);
+  return {
+    loss: total.count > 0 ? total.ce / total.count : 0,
+    losses: Object.fromEntries(present.map(({ name, ce, count }) => [name, ce / count])),
+    targets: Object.fromEntries(present.map(({ name, count }) => [name, count])),
+  };
+}
+
+/** Losses of a model on batches, without gradients; weights stay as they are. */
+export async function evaluate(
+  model: { evaluate(batch: Batch): Promise<LossSums> },
+  batches: Iterable<Batch>,
+  modalities: readonly string[],
+): Promise<PooledLosses> {
+  const results: LossSums[] = [];
+  for (const batch of batches) results.push(await model.evaluate(batch));
+  return poolLosses(results, modalities);
+}

@@ -1,0 +1,74 @@
+import { createHash } from 'node:crypto';
+import { closeSync, fsyncSync, openSync, readSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { MotError, type MotErrorCode } from '../errors.js';
+
+const reasons: Record<string, string> = {
+  ENOENT: 'there is no such file or folder',
+  EACCES: 'no permission',
+  EPERM: 'no permission',
+  EROFS: 'the file system is read-only',
+  ENOSPC: 'the disk is full; free some space or choose another folder',
+  EDQUOT: 'the disk quota is used up; free some space or choose another folder',
+  ENOTDIR: 'a part of the path is a file, not a folder',
+  EISDIR: 'it is a folder, not a file',
+  EEXIST: 'a file of that name is in the way',
+  EMFILE: 'too many files are open',
+};
+
+/** A MotError from a failed file system call: what was tried, and why it failed. MotErrors pass unchanged. */
+export function fileError(code: MotErrorCode, what: string, cause: unknown): MotError {
+  if (cause instanceof MotError) return cause;
+  const { code: errno = '', message } = cause as NodeJS.ErrnoException;
+  return new MotError(code, `${what}: ${reasons[errno] ?? message}.`, { cause });
+}
+
+/** SHA-256 and size of a file, read in pieces. */
+export function hashFile(path: string): { bytes: number; sha256: string } {
+  const hash = createHash('sha256');
+  const piece = Buffer.allocUnsafe(1 << 20);
+  const fd = openSync(path, 'r');
+  try {
+    let bytes = 0;
+    for (let count; (count = readSync(fd, piece, 0, piece.length, null)) > 0; bytes += count)
+      hash.update(piece.subarray(0, count));
+    return { bytes, sha256: hash.digest('hex') };
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Makes the names in a folder durable: a rename or a new file survives a power cut. */
+export function syncFolder(path: string): void {
+  const fd = openSync(path, 'r');
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/**
+ * Writes a small file so that a reader sees the old or the new one, never a part: to a temporary name beside it,
+ * synced, then renamed.
+ *
+ * @throws MotError ERR_FILE_WRITE.
+ */
+export function writeFileAtomic(path: string, text: string): void {
+  const temporary = `${path}.tmp-${process.pid}`;
+  try {
+    const fd = openSync(temporary, 'w');
+    try {
+      const bytes = Buffer.from(text);
+      for (let written = 0; written < bytes.length; ) written += writeSync(fd, bytes, written);
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    renameSync(temporary, path);
+    syncFolder(dirname(path));
+  } catch (cause) {
+    rmSync(temporary, { force: true });
+    throw fileError('ERR_FILE_WRITE', `cannot write ${path}`, cause);
+  }
+}

@@ -1,0 +1,139 @@
+import { closeSync, fsyncSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { MotError } from '../errors.js';
+import { fileError } from './files.js';
+
+/** One training step. Values that are not finite are null in the file. */
+export interface StepMetrics {
+  /** From 1. */
+  step: number;
+  /** The objective: weighted cross-entropy and z-loss, nats a predicted token. */
+  loss: number | null;
+  /** Plain cross-entropy of each modality that the batch predicts, nats a token. */
+  losses: Record<string, number | null>;
+  /** Global norm before clipping. */
+  grad_norm: number | null;
+  lr: number;
+  /** Only when the gradient was not finite: the weights stayed as they were. */
+  skipped?: true;
+  /** Tokens read in this step, and per second of wall-clock time. */
+  tokens: number;
+  tokens_per_second: number;
+  /** Training time so far, seconds; goes on after a resume. */
+  elapsed: number;
+  /** Resident memory of the process, MB. */
+  memory: number;
+}
+
+/** Losses on one split that training does not see. */
+export interface ValidationMetrics {
+  event: 'validation';
+  step: number;
+  split: string;
+  /** Over all targets, nats a token. */
+  loss: number | null;
+  losses: Record<string, number | null>;
+  /** Predicted tokens of each modality. */
+  targets: Record<string, number>;
+}
+
+/** Training was interrupted and went on from a checkpoint. */
+export interface ResumedMetrics {
+  event: 'resumed_from';
+  step: number;
+  checkpoint: string;
+}
+
+/** A line of `metrics.jsonl`. */
+export type MetricsLine = StepMetrics | ValidationMetrics | ResumedMetrics;
+
+/** Whether a line is a training step. */
+export function isStep(line: MetricsLine): line is StepMetrics {
+  return !('event' in line);
+}
+
+/** All whole lines of a metrics file; a line cut off by a crash, and what follows it, is left out. */
+export function readMetrics(path: string): MetricsLine[] {
+  return wholeLines(path).map(({ line }) => line);
+}
+
+/** Whole lines and the byte at which each ends. */
+function wholeLines(path: string): { line: MetricsLine; end: number }[] {
+  let bytes: Buffer;
+  try {
+    bytes = readFileSync(path);
+  } catch (cause) {
+    throw fileError('ERR_FILE_OPEN', `cannot read ${path}`, cause);
+  }
+  const lines: { line: MetricsLine; end: number }[] = [];
+  for (let begin = 0, newline; (newline = bytes.indexOf(10, begin)) >= 0; begin = newline + 1) {
+    try {
+      const line = JSON.parse(bytes.toString('utf8', begin, newline)) as MetricsLine;
+      if (typeof line !== 'object' || line === null || typeof line.step !== 'number') break;
+      lines.push({ line, end: newline + 1 });
+    } catch {
+      break;
+    }
+  }
+  return lines;
+}
+
+/** Appends lines to `metrics.jsonl`. */
+export class MetricsFile {
+  private constructor(
+    readonly path: string,
+    private fd: number,
+  ) {}
+
+  /**
+   * Opens the file, made where there is none, and cuts off all lines after a step (what a run did after its last
+   * checkpoint it does again after the resume). Step 0 empties it.
+   *
+   * @returns The file and the lines kept.
+   */
+  static open(path: string, lastStep: number): { file: MetricsFile; lines: MetricsLine[] } {
+    let fd: number;
+    try {
+      fd = openSync(path, 'a+');
+    } catch (cause) {
+      throw fileError('ERR_FILE_WRITE', `cannot write ${path}`, cause);
+    }
+    const lines: MetricsLine[] = [];
+    let end = 0;
+    for (const whole of lastStep === 0 ? [] : wholeLines(path)) {
+      if (whole.line.step > lastStep) break;
+      lines.push(whole.line);
+      end = whole.end;
+    }
+    try {
+      ftruncateSync(fd, end);
+    } catch (cause) {
+      closeSync(fd);
+      throw fileError('ERR_FILE_WRITE', `cannot write ${path}`, cause);
+    }
+    return { file: new MetricsFile(path, fd), lines };
+  }
+
+  append(line: MetricsLine): void {
+    const bytes = Buffer.from(`${JSON.stringify(line)}\n`);
+    try {
+      if (this.fd < 0) throw new MotError('ERR_INTERNAL', `${this.path} is closed.`);
+      for (let written = 0; written < bytes.length; ) written += writeSync(this.fd, bytes, written);
+    } catch (cause) {
+      throw fileError('ERR_FILE_WRITE', `cannot write ${this.path}`, cause);
+    }
+  }
+
+  /** Lines are on the disk when it returns: before the checkpoint that they lead to. */
+  sync(): void {
+    try {
+      fsyncSync(this.fd);
+    } catch (cause) {
+      throw fileError('ERR_FILE_WRITE', `cannot write ${this.path}`, cause);
+    }
+  }
+
+  close(): void {
+    if (this.fd >= 0) closeSync(this.fd);
+    this.fd = -1;
+  }
+}

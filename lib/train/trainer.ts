@@ -1,0 +1,170 @@
+import { MotError } from '../errors.js';
+import type { Batch } from '../model/batch.js';
+import type { Model } from '../model/model.js';
+import type { TrainerState } from './checkpoint.js';
+import { evaluate, poolLosses } from './evaluate.js';
+import type { MetricsLine, StepMetrics, ValidationMetrics } from './metrics.js';
+import { silent, type Progress } from './progress.js';
+import { learningRate } from './schedule.js';
+
+/** What one training step learns from. */
+export interface TrainingBatch {
+  /** Gradients of all of them make one step. */
+  microBatches: Batch[];
+  /** Documents consumed once this batch is: where the next one begins. */
+  cursor: number;
+}
+
+/** Settings of the loop; names and meaning as in the run config's `train`. */
+export interface LoopSettings {
+  steps: number;
+  lr: number;
+  minLrRatio: number;
+  warmupSteps: number;
+  beta1: number;
+  beta2: number;
+  eps: number;
+  weightDecay: number;
+  clip: number;
+  validateEvery: number;
+  checkpointEvery: number;
+}
+
+/** Everything that the loop works with. */
+export interface Trainer {
+  model: Model;
+  modalities: readonly string[];
+  settings: LoopSettings;
+  /** Where to go on; changed in place after every step. */
+  state: TrainerState;
+  /** The next batch, from the state's cursor on. Called ahead: the next batch is made while a step runs. */
+  nextBatch: () => Promise<TrainingBatch>;
+  /** Batches of each split to watch. */
+  validation: { split: string; batches: Batch[] }[];
+  /** Takes every line of metrics. */
+  record: (line: MetricsLine) => void;
+  /** Saves model and state. */
+  checkpoint: (state: TrainerState) => Promise<void>;
+  progress?: Progress;
+  /** Raised to finish the step, save and return. */
+  stop?: AbortSignal;
+}
+
+/** So many steps in a row without a finite gradient end the run: the weights would not get better by themselves. */
+const MOST_SKIPPED_IN_A_ROW = 5;
+
+/**
+ * Trains until `steps`, or until `stop` is raised. Results depend on the batches and settings alone, never on time:
+ * the same from a checkpoint as without a break. The last step is always validated and saved.
+ *
+ * @returns Whether the last step was reached.
+ * @throws MotError ERR_NOT_FINITE after five steps in a row whose gradients were not finite; what model, data and disk
+ *   throw.
+ */
+export async function runTrainer(trainer: Trainer): Promise<boolean> {
+  const { settings, state, stop, progress = silent } = trainer;
+  if (state.step >= settings.steps) return true;
+  let skippedInARow = 0;
+  let saved = state.step;
+  const before = state.elapsed;
+  const began = performance.now();
+  progress.start(state.step, settings.steps);
+  try {
+    let prepared = prepare(trainer);
+    while (state.step < settings.steps && !stop?.aborted) {
+      const batch = await prepared;
+      if (state.step + 1 < settings.steps) prepared = prepare(trainer);
+      const metrics = await trainStep(trainer, batch);
+      state.elapsed = before + (performance.now() - began) / 1000;
+      metrics.elapsed = round(state.elapsed, 3);
+      trainer.record(metrics);
+      progress.step(metrics);
+      skippedInARow = metrics.skipped ? skippedInARow + 1 : 0;
+      if (metrics.skipped) progress.say(`step ${state.step}: the gradient is not finite; the step changed nothing.`);
+      if (skippedInARow === MOST_SKIPPED_IN_A_ROW)
+        throw new MotError(
+          'ERR_NOT_FINITE',
+          `no finite gradient in ${skippedInARow} steps up to ${state.step}; resume from a checkpoint with a lower train.lr.`,
+        );
+      const last = state.step === settings.steps;
+      if (last || due(state.step, settings.validateEvery)) await validate(trainer, progress);
+      if (last || due(state.step, settings.checkpointEvery)) {
+        state.elapsed = before + (performance.now() - began) / 1000;
+        await trainer.checkpoint(state);
+        saved = state.step;
+      }
+    }
+    await prepared.catch(() => undefined);
+    if (saved < state.step) await trainer.checkpoint(state);
+  } finally {
+    progress.stop();
+  }
+  return state.step === settings.steps;
+}
+
+function due(step: number, every: number): boolean {
+  return every > 0 && step % every === 0;
+}
+
+/** Starts on the next batch; its failure is reported where the batch is needed. */
+function prepare(trainer: Trainer): Promise<TrainingBatch> {
+  const batch = trainer.nextBatch();
+  batch.catch(() => undefined);
+  return batch;
+}
+
+async function trainStep(trainer: Trainer, batch: TrainingBatch): Promise<StepMetrics> {
+  const { model, settings, state } = trainer;
+  const step = state.step + 1;
+  const lr = learningRate(settings, step);
+  const began = performance.now();
+  const { beta1, beta2, eps, weightDecay, clip } = settings;
+  // Adam's bias correction counts the updates made, so a skipped step does not count.
+  const optimizer = { lr, beta1, beta2, eps, weightDecay, clip, step: step - state.skipped };
+  const result = await model.step(batch.microBatches, optimizer);
+  const seconds = (performance.now() - began) / 1000;
+  const tokens = batch.microBatches.reduce((sum, micro) => sum + micro.token.length, 0);
+  state.step = step;
+  state.cursor = batch.cursor;
+  if (!result.applied) state.skipped++;
+  return {
+    step,
+    loss: finite(result.loss),
+    losses: finiteAll(poolLosses([result], trainer.modalities).losses),
+    grad_norm: finite(result.gradNorm),
+    lr,
+    ...(result.applied ? {} : { skipped: true as const }),
+    tokens,
+    tokens_per_second: round(tokens / seconds, 1),
+    elapsed: 0,
+    memory: round(process.memoryUsage.rss() / 1e6, 1),
+  };
+}
+
+async function validate(trainer: Trainer, progress: Progress): Promise<void> {
+  for (const { split, batches } of trainer.validation) {
+    const { loss, losses, targets } = await evaluate(trainer.model, batches, trainer.modalities);
+    const metrics: ValidationMetrics = {
+      event: 'validation',
+      step: trainer.state.step,
+      split,
+      loss: finite(loss),
+      losses: finiteAll(losses),
+      targets,
+    };
+    trainer.record(metrics);
+    progress.validation(metrics);
+  }
+}
+
+function finite(value: number): number | null {
+  return Number.isFinite(value) ? value : null;
+}
+
+function finiteAll(values: Record<string, number>): Record<string, number | null> {
+  return Object.fromEntries(Object.entries(values).map(([name, value]) => [name, finite(value)]));
+}
+
+function round(value: number, digits: number): number {
+  return Number(value.toFixed(digits));
+}
