@@ -1,0 +1,262 @@
+import { MotError } from '../../errors.js';
+import { CodeSearch, kmeans } from '../kmeans.js';
+import { randomKey, randomUniform } from '../random.js';
+import { principalAxes, rotate, rotateBack, type Rotation } from '../rotation.js';
+import { expectTensor, type TensorSet } from '../tensors.js';
+import type { Picture, SpanRule, Tokenizer } from '../tokenizer.js';
+import { checkPicture, patchGrid, readPatch, writePatch, type PatchGrid } from './patches.js';
+
+/** Options of ImageTokenizer.train(). */
+export interface ImageTokenizerOptions {
+  /** Side of the square pictures in pixels. Default 32. */
+  pictureSize?: number;
+  /** Side of the square patches in pixels. Default 4. */
+  patchSize?: number;
+  /** Codes of a stage. Default 512. */
+  codes?: number;
+  /** Stages, that is codes of a patch. Default 2. */
+  stages?: number;
+  /** Patches to learn from, drawn evenly from all pictures. Default 60000. */
+  patches?: number;
+  /** Rounds in which all codebooks are fitted together. Default 4. */
+  rounds?: number;
+  /** Default 0. */
+  seed?: number;
+}
+
+/** Codes of the first stage that encode() tries for a patch. */
+const CANDIDATES = 8;
+
+/**
+ * Pictures as codes of their patches. A patch is the sum of one code of each stage (residual k-means, the codebooks
+ * then fitted together). Ids run patch by patch, stages within a patch; local id = stage * codes + code.
+ */
+export class ImageTokenizer implements Tokenizer<Picture> {
+  readonly modality = 'image';
+  readonly size: number;
+  /** Ids of a whole picture. */
+  readonly length: number;
+  readonly grid: PatchGrid;
+  readonly stages: number;
+  /** Codes of a stage. */
+  readonly codes: number;
+  readonly #rotation: Rotation;
+  /** Rotated codes: per stage [codes, d]. */
+  readonly #books: Float32Array[];
+  /** The same as pixels [stages * codes, d], by local id. */
+  readonly #pixels: Float32Array;
+  readonly #encoder: PatchEncoder;
+
+  private constructor(grid: PatchGrid, rotation: Rotation, books: Float32Array[]) {
+    this.grid = grid;
+    this.stages = books.length;
+    this.codes = books[0]!.length / grid.dim;
+    this.size = this.stages * this.codes;
+    this.length = grid.count * this.stages;
+    this.#rotation = rotation;
+    this.#books = books;
+    this.#pixels = new Float32Array(this.size * grid.dim);
+    books.forEach((book, stage) => {
+      for (let code = 0; code < this.codes; code++) {
+        const id = stage * this.codes + code;
+        this.#pixels.set(rotateBack(rotation, book, code * grid.dim, false), id * grid.dim);
+      }
+    });
+    this.#encoder = new PatchEncoder(books, grid.dim);
+  }
+
+  /** Learns codebooks from pictures of the right size. Deterministic. */
+  static train(pictures: readonly Picture[], options: ImageTokenizerOptions = {}): ImageTokenizer {
+    const { pictureSize = 32, patchSize = 4, codes = 512, stages = 2, seed = 0, rounds = 4 } = options;
+    const grid = patchGrid(pictureSize, patchSize);
+    if (pictures.length === 0) throw new MotError('ERR_ARGUMENT', 'ImageTokenizer.train needs at least one picture');
+    for (const picture of pictures) checkPicture(grid, picture);
+    const raw = samplePatches(grid, pictures, options.patches ?? 60000, seed);
+    const rotation = principalAxes(raw, grid.dim);
+    const patches = new Float64Array(raw.length);
+    for (let at = 0; at < raw.length; at += grid.dim) rotate(rotation, raw, at, patches, at);
+
+    const books: Float32Array[] = [];
+    const residual = patches.slice();
+    for (let stage = 0; stage < stages; stage++) {
+      const result = kmeans(residual, grid.dim, { codes, seed: seed + stage });
+      books.push(result.codes);
+      result.assignment.forEach((code, i) => addCode(residual, i, result.codes, code, grid.dim, -1));
+    }
+    if (stages > 1) for (let round = 0; round < rounds; round++) fitTogether(patches, grid.dim, books);
+    return new ImageTokenizer(grid, rotation, books);
+  }
+
+  encode(picture: Picture): Int32Array {
+    checkPicture(this.grid, picture);
+    const { dim, count } = this.grid;
+    const ids = new Int32Array(this.length);
+    const raw = new Float64Array(dim);
+    const patch = new Float64Array(dim);
+    const codes = new Int32Array(this.stages);
+    for (let index = 0; index < count; index++) {
+      readPatch(this.grid, picture.data, index, raw, 0);
+      rotate(this.#rotation, raw, 0, patch, 0);
+      this.#encoder.encode(patch, 0, codes);
+      for (let stage = 0; stage < this.stages; stage++) {
+        ids[index * this.stages + stage] = stage * this.codes + codes[stage]!;
+      }
+    }
+    return ids;
+  }
+
+  /** Patches without ids have the mean colour; ids beyond a whole picture are ignored. */
+  decode(ids: ArrayLike<number>): Picture {
+    const { dim, count, pictureSize } = this.grid;
+    const data = new Uint8ClampedArray(pictureSize * pictureSize * 3);
+    const patch = new Float64Array(dim);
+    for (let index = 0; index < count; index++) {
+      patch.set(this.#rotation.mean);
+      for (let at = index * this.stages; at < Math.min((index + 1) * this.stages, ids.length); at++) {
+        const id = ids[at]!;
+        if (!(id >= 0 && id < this.size)) {
+          throw new MotError('ERR_ARGUMENT', `image id ${id} at ${at} is not in [0, ${this.size})`);
+        }
+        for (let i = 0; i < dim; i++) patch[i]! += this.#pixels[id * dim + i]!;
+      }
+      writePatch(this.grid, data, index, patch);
+    }
+    return { width: pictureSize, height: pictureSize, data: new Uint8Array(data.buffer) };
+  }
+
+  /** The stages take turns; a picture ends when it is whole. */
+  rule(length: number): SpanRule {
+    if (length >= this.length) return { begin: 0, end: 0, mayEnd: true };
+    const begin = (length % this.stages) * this.codes;
+    return { begin, end: begin + this.codes, mayEnd: false };
+  }
+
+  /** `grid` [2] (picture size, patch size), `mean` [d], `basis` [d, d], `codes` [stages, codes, d]. */
+  toTensors(): TensorSet {
+    const { dim, pictureSize, patchSize } = this.grid;
+    const codes = new Float32Array(this.size * dim);
+    this.#books.forEach((book, stage) => codes.set(book, stage * book.length));
+    return {
+      grid: { shape: [2], data: Float32Array.of(pictureSize, patchSize) },
+      mean: { shape: [dim], data: this.#rotation.mean },
+      basis: { shape: [dim, dim], data: this.#rotation.basis },
+      codes: { shape: [this.stages, this.codes, dim], data: codes },
+    };
+  }
+
+  static fromTensors(tensors: TensorSet): ImageTokenizer {
+    const [pictureSize, patchSize] = expectTensor(tensors, 'grid', [2]).data;
+    const grid = patchGrid(pictureSize!, patchSize!);
+    const mean = expectTensor(tensors, 'mean', [grid.dim]).data;
+    const basis = expectTensor(tensors, 'basis', [grid.dim, grid.dim]).data;
+    const codes = expectTensor(tensors, 'codes', [-1, -1, grid.dim]);
+    const stages = codes.shape[0]!;
+    const each = codes.data.length / stages;
+    const books = Array.from({ length: stages }, (_, stage) => codes.data.slice(stage * each, (stage + 1) * each));
+    return new ImageTokenizer(grid, { mean, basis }, books);
+  }
+}
+
+/** Finds the codes whose sum is near a patch: the nearest few codes of a stage, each with the best of what follows. */
+class PatchEncoder {
+  readonly #dim: number;
+  readonly #books: Float32Array[];
+  readonly #searches: CodeSearch[];
+  /** Scratch of each stage: what is left of the patch, candidate codes and their distances. */
+  readonly #residuals: Float64Array[];
+  readonly #candidates: Int32Array[];
+  readonly #distances: Float64Array[];
+  readonly #path: Int32Array;
+
+  constructor(books: Float32Array[], dim: number) {
+    this.#dim = dim;
+    this.#books = books;
+    this.#searches = books.map((book) => new CodeSearch(book, dim));
+    const width = Math.min(CANDIDATES, books[0]!.length / dim);
+    this.#residuals = books.map(() => new Float64Array(dim));
+    this.#candidates = books.map(() => new Int32Array(width));
+    this.#distances = books.map(() => new Float64Array(width));
+    this.#path = new Int32Array(books.length);
+  }
+
+  /** Writes the code of each stage into `codes`; returns the squared error. */
+  encode(patches: Float64Array, offset: number, codes: Int32Array): number {
+    for (let i = 0; i < this.#dim; i++) this.#residuals[0]![i] = patches[offset + i]!;
+    return this.#descend(0, Infinity, codes);
+  }
+
+  /** Best error below `bound` from this stage on; where there is one, `codes` holds its path. */
+  #descend(stage: number, bound: number, codes: Int32Array): number {
+    const dim = this.#dim;
+    const residual = this.#residuals[stage]!;
+    const search = this.#searches[stage]!;
+    if (stage === this.#books.length - 1) {
+      const code = search.nearest(residual, 0, -1, bound);
+      if (code < 0) return bound;
+      this.#path[stage] = code;
+      codes.set(this.#path);
+      return search.distance;
+    }
+    const candidates = this.#candidates[stage]!;
+    const next = this.#residuals[stage + 1]!;
+    search.nearestSeveral(residual, 0, candidates, this.#distances[stage]!);
+    let best = bound;
+    for (const code of candidates) {
+      this.#path[stage] = code;
+      const book = this.#books[stage]!;
+      for (let i = 0; i < dim; i++) next[i] = residual[i]! - book[code * dim + i]!;
+      best = this.#descend(stage + 1, best, codes);
+    }
+    return best;
+  }
+}
+
+/** One round of fitting all stages together: encode with all books, then each book in turn becomes the mean of what
+ * the others leave. A code that no patch uses stays where it is. */
+function fitTogether(patches: Float64Array, dim: number, books: Float32Array[]): void {
+  const n = patches.length / dim;
+  const encoder = new PatchEncoder(books, dim);
+  const paths = new Int32Array(n * books.length);
+  const codes = new Int32Array(books.length);
+  const residual = patches.slice();
+  for (let i = 0; i < n; i++) {
+    encoder.encode(patches, i * dim, codes);
+    paths.set(codes, i * books.length);
+    books.forEach((book, stage) => addCode(residual, i, book, codes[stage]!, dim, -1));
+  }
+  books.forEach((book, stage) => {
+    const count = book.length / dim;
+    const sum = new Float64Array(book.length);
+    const members = new Int32Array(count);
+    for (let i = 0; i < n; i++) {
+      const code = paths[i * books.length + stage]!;
+      addCode(residual, i, book, code, dim, 1);
+      members[code]!++;
+      for (let j = 0; j < dim; j++) sum[code * dim + j]! += residual[i * dim + j]!;
+    }
+    for (let code = 0; code < count; code++) {
+      if (members[code] === 0) continue;
+      for (let j = 0; j < dim; j++) book[code * dim + j] = sum[code * dim + j]! / members[code]!;
+    }
+    for (let i = 0; i < n; i++) addCode(residual, i, book, paths[i * books.length + stage]!, dim, -1);
+  });
+}
+
+/** vectors[i] += sign * book[code]. */
+function addCode(vectors: Float64Array, i: number, book: Float32Array, code: number, dim: number, sign: number): void {
+  for (let j = 0; j < dim; j++) vectors[i * dim + j]! += sign * book[code * dim + j]!;
+}
+
+/** `wanted` patches (or all, when there are fewer), one at random from each of equal stretches of all patches. */
+function samplePatches(grid: PatchGrid, pictures: readonly Picture[], wanted: number, seed: number): Float64Array {
+  const total = pictures.length * grid.count;
+  const n = Math.min(wanted, total);
+  const key = randomKey(seed, 'patches');
+  const patches = new Float64Array(n * grid.dim);
+  for (let i = 0; i < n; i++) {
+    const place = n === total ? i : Math.floor(((i + randomUniform(key, i)) * total) / n);
+    const picture = pictures[Math.floor(place / grid.count)]!;
+    readPatch(grid, picture.data, place % grid.count, patches, i * grid.dim);
+  }
+  return patches;
+}

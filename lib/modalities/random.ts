@@ -1,0 +1,59 @@
+/**
+ * Counter-based random numbers (Philox 4x32-10): value `index` of a key is a pure function of both, so draws do not
+ * depend on order. The same numbers as `native/core/rng.h` for indices below 2^32.
+ */
+export interface RandomKey {
+  hi: number;
+  lo: number;
+}
+
+const MASK64 = (1n << 64n) - 1n;
+
+/** Key of (seed, use): one key for each purpose, so that no two purposes share numbers. */
+export function randomKey(seed: number, use: string): RandomKey {
+  let h = 0xcbf29ce484222325n;
+  for (const byte of new TextEncoder().encode(use)) h = ((h ^ BigInt(byte)) * 0x100000001b3n) & MASK64;
+  h ^= (BigInt(seed) * 0x9e3779b97f4a7c15n) & MASK64;
+  h = ((h ^ (h >> 31n)) * 0xbf58476d1ce4e5b9n) & MASK64;
+  h ^= h >> 29n;
+  return { hi: Number(h >> 32n), lo: Number(h & 0xffffffffn) };
+}
+
+/** High 32 bits of the product of two unsigned 32-bit numbers. */
+function mulHigh(a: number, b: number): number {
+  const al = a & 0xffff;
+  const ah = a >>> 16;
+  const bl = b & 0xffff;
+  const bh = b >>> 16;
+  const middle = ah * bl + ((al * bl) >>> 16);
+  const carry = al * bh + (middle & 0xffff);
+  return (ah * bh + Math.floor(middle / 65536) + Math.floor(carry / 65536)) >>> 0;
+}
+
+/** 32 random bits, as an unsigned number. `index` is an integer in [0, 2^32). */
+export function randomBits(key: RandomKey, index: number): number {
+  let c0 = index >>> 0;
+  let c1 = 0;
+  let c2 = 0;
+  let c3 = 0;
+  let k0 = key.lo;
+  let k1 = key.hi;
+  for (let round = 0; round < 10; round++) {
+    const low0 = Math.imul(0xd2511f53, c0) >>> 0;
+    const low2 = Math.imul(0xcd9e8d57, c2) >>> 0;
+    const high0 = mulHigh(0xd2511f53, c0);
+    const high2 = mulHigh(0xcd9e8d57, c2);
+    c0 = (high2 ^ c1 ^ k0) >>> 0;
+    c2 = (high0 ^ c3 ^ k1) >>> 0;
+    c1 = low2;
+    c3 = low0;
+    k0 = (k0 + 0x9e3779b9) >>> 0;
+    k1 = (k1 + 0xbb67ae85) >>> 0;
+  }
+  return c0;
+}
+
+/** Uniform in [0, 1), 32 bits. */
+export function randomUniform(key: RandomKey, index: number): number {
+  return randomBits(key, index) / 4294967296;
+}
