@@ -1,0 +1,108 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import { MotError } from '../../errors.js';
+import { TextTokenizer } from './bpe.js';
+
+/** The vocabulary as Hugging Face's `tokenizer.json`: model BPE, ByteLevel pre-tokenizer and decoder. */
+export function toTokenizerJson(tokenizer: TextTokenizer): string {
+  const { tokens, merges } = tokenizer.model;
+  const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true };
+  const value = {
+    version: '1.0',
+    truncation: null,
+    padding: null,
+    added_tokens: [],
+    normalizer: null,
+    pre_tokenizer: byteLevel,
+    post_processor: null,
+    decoder: byteLevel,
+    model: {
+      type: 'BPE',
+      dropout: null,
+      unk_token: null,
+      continuing_subword_prefix: null,
+      end_of_word_suffix: null,
+      fuse_unk: false,
+      byte_fallback: false,
+      ignore_merges: false,
+      vocab: Object.fromEntries(tokens.map((token, id) => [token, id])),
+      merges: merges.map(([left, right]) => [tokens[left], tokens[right]]),
+    },
+  };
+  return `${JSON.stringify(value, null, 1)}\n`;
+}
+
+/**
+ * Reads a `tokenizer.json`. Only what the file says in full is accepted: byte-level BPE with GPT-2's words, no
+ * normalizer, no added tokens (special tokens are the data set's vocabulary's).
+ */
+export function fromTokenizerJson(json: string): TextTokenizer {
+  let file: Record<string, unknown>;
+  try {
+    file = asObject(JSON.parse(json), 'the file');
+  } catch (cause) {
+    if (cause instanceof MotError) throw cause;
+    throw new MotError('ERR_FILE_FORMAT', 'tokenizer.json is not JSON; prepare the data set again', { cause });
+  }
+  const model = asObject(file['model'], 'model');
+  const preTokenizer = asObject(file['pre_tokenizer'], 'pre_tokenizer');
+  expect(model['type'] === 'BPE', 'a model of type BPE');
+  expect(
+    preTokenizer['type'] === 'ByteLevel' && preTokenizer['use_regex'] !== false && !preTokenizer['add_prefix_space'],
+    'a ByteLevel pre-tokenizer with use_regex and without add_prefix_space',
+  );
+  expect(file['normalizer'] == null, 'no normalizer');
+  expect(file['added_tokens'] == null || (Array.isArray(file['added_tokens']) && file['added_tokens'].length === 0), 'no added tokens');
+  for (const unsupported of ['dropout', 'continuing_subword_prefix', 'end_of_word_suffix', 'byte_fallback', 'ignore_merges']) {
+    expect(!model[unsupported], `no ${unsupported}`);
+  }
+
+  const vocabulary = asObject(model['vocab'], 'model.vocab');
+  const ids = new Map<string, number>();
+  const tokens: string[] = [];
+  for (const [token, id] of Object.entries(vocabulary)) {
+    expect(Number.isInteger(id) && (id as number) >= 0 && tokens[id as number] === undefined, 'ids that are distinct integers');
+    tokens[id as number] = token;
+    ids.set(token, id as number);
+  }
+  expect(tokens.length === ids.size, 'ids without gaps');
+  expect(Array.isArray(model['merges']), 'a list model.merges');
+  const merges = (model['merges'] as unknown[]).map((merge): [number, number] => {
+    // Older files write a merge as one string.
+    const pair: unknown[] = typeof merge === 'string' ? merge.split(' ') : Array.isArray(merge) ? merge : [];
+    const [left, right] = pair.map((token) => ids.get(token as string));
+    expect(pair.length === 2 && left !== undefined && right !== undefined, 'merges of two tokens each');
+    return [left!, right!];
+  });
+  return new TextTokenizer({ tokens, merges });
+}
+
+/** Writes `tokenizer.json`. */
+export async function saveTextTokenizer(path: string, tokenizer: TextTokenizer): Promise<void> {
+  try {
+    await writeFile(path, toTokenizerJson(tokenizer));
+  } catch (cause) {
+    throw new MotError('ERR_FILE_WRITE', `could not write ${path}; check its folder and the space left`, { cause });
+  }
+}
+
+/** Reads what saveTextTokenizer() wrote. */
+export async function loadTextTokenizer(path: string): Promise<TextTokenizer> {
+  let json: string;
+  try {
+    json = await readFile(path, 'utf8');
+  } catch (cause) {
+    throw new MotError('ERR_FILE_OPEN', `could not read ${path}; prepare the data set again`, { cause });
+  }
+  return fromTokenizerJson(json);
+}
+
+function asObject(value: unknown, what: string): Record<string, unknown> {
+  expect(typeof value === 'object' && value !== null && !Array.isArray(value), `${what} to be an object`);
+  return value as Record<string, unknown>;
+}
+
+function expect(condition: boolean, what: string): asserts condition {
+  if (!condition) {
+    throw new MotError('ERR_FILE_FORMAT', `tokenizer.json: expected ${what}; only byte-level BPE as in GPT-2 is supported`);
+  }
+}
