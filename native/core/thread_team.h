@@ -25,7 +25,8 @@ void parallel_for(int threads, int64_t tasks, F&& f) {
       const_cast<void*>(static_cast<const void*>(&f)));
 }
 
-// Threads that this process may use: the CPU affinity mask and the container's CPU quota, whichever is less; at least 1.
+// Threads that this process may use: the CPU affinity mask and the container's CPU quota, whichever is less; at
+// least 1.
 int available_threads();
 
 constexpr int kMaxThreads = 256;
