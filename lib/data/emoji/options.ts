@@ -1,0 +1,43 @@
+import { z } from 'zod';
+
+const count = z.int().min(0);
+const share = z.number().min(0).max(1);
+
+/** Voices of Flite. */
+export const VOICES = ['slt', 'rms', 'awb', 'kal16'] as const;
+
+/** Options of the emoji data set; `mot prepare emoji key=value` sets them. The defaults are those of `npm start`. */
+export const emojiOptionsSchema = z.strictObject({
+  /** What every draw follows from. */
+  seed: count.default(0),
+  /** Concepts, the most plainly named first; 0: all. */
+  concepts: count.default(500),
+  /** Also the five skin tones of people and hands, as pictures of their own. */
+  skin_tones: z.boolean().default(false),
+  /** Concepts whose names are spoken, the most plainly named first; 0: none. */
+  spoken: count.default(400),
+  /** Voices that speak. */
+  voices: z.array(z.enum(VOICES)).min(1).default(['slt']),
+  /** Share of base concepts that training never sees. */
+  heldout: z.number().min(0).max(0.5).default(0.05),
+  /** Documents of each split. */
+  documents: z.int().min(1).default(40000),
+  validation_documents: count.default(400),
+  heldout_documents: count.default(400),
+  /** Share of documents that are a WordNet gloss. */
+  glosses: share.default(0.03),
+  /** Share of scenes with one emoji; the others have two at half the size. */
+  singles: share.default(0.4),
+  /** Ways of phrasing a caption, 1 to 4. */
+  phrasings: z.int().min(1).max(4).default(4),
+  /** Ids of text, the 256 bytes included. */
+  text_vocabulary: z.int().min(256).default(1000),
+  /** Codes of a stage of the picture codebook, and its stages (tokens of a 4x4 patch). */
+  image_codes: z.int().min(2).default(512),
+  image_stages: z.int().min(1).max(4).default(2),
+  /** Speech units. */
+  speech_units: z.int().min(2).default(500),
+});
+
+/** Options with every default filled in. */
+export type EmojiOptions = z.output<typeof emojiOptionsSchema>;
