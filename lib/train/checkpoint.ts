@@ -3,7 +3,7 @@ import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
 import { parseWith } from '../config/parse.js';
 import { MotError } from '../errors.js';
-import { fileError, hashFile, syncFolder, writeFileAtomic } from './files.js';
+import { fileError, hashFile, removeQuietly, syncFolder, writeFileAtomic } from './files.js';
 
 /** Weights by name; their safetensors metadata `config` is the model's config as JSON. */
 export const MODEL_FILE = 'model.safetensors';
@@ -23,8 +23,8 @@ const trainerState = z.strictObject({
   cursor: z.int().min(0),
   /** Seed of initial weights and of the order of documents. */
   seed: z.int().min(0),
-  /** Hash of all of the config that results depend on. */
-  config: z.string(),
+  /** The run's resolved config. */
+  config: z.record(z.string(), z.unknown()),
   /** Training time so far, seconds. */
   elapsed: z.number().min(0),
   /** The prepared data set: folder as the config names it, and its fingerprint. */
@@ -83,12 +83,12 @@ export async function writeCheckpoint(
     renameSync(temporary, path);
     syncFolder(parent);
   } catch (cause) {
-    rmSync(temporary, { recursive: true, force: true });
+    removeQuietly(temporary);
     throw fileError('ERR_FILE_WRITE', `cannot write the checkpoint ${path}`, cause);
   }
   // Later steps are damaged leftovers; they are overwritten when the run gets there, and must not count here.
   const kept = checkpointFolders(run).filter((folder) => stepOf(folder) <= state.step);
-  for (const old of kept.slice(keep)) rmSync(old, { recursive: true, force: true });
+  for (const old of kept.slice(keep)) removeQuietly(old);
   return path;
 }
 

@@ -23,6 +23,15 @@ export function fileError(code: MotErrorCode, what: string, cause: unknown): Mot
   return new MotError(code, `${what}: ${reasons[errno] ?? message}.`, { cause });
 }
 
+/** Removes a file or folder that is of no use any more; a failure to do so must not hide what went wrong before. */
+export function removeQuietly(path: string): void {
+  try {
+    rmSync(path, { recursive: true, force: true });
+  } catch {
+    // It stays.
+  }
+}
+
 /** SHA-256 and size of a file, read in pieces. */
 export function hashFile(path: string): { bytes: number; sha256: string } {
   const hash = createHash('sha256');
@@ -68,7 +77,7 @@ export function writeFileAtomic(path: string, text: string): void {
     renameSync(temporary, path);
     syncFolder(dirname(path));
   } catch (cause) {
-    rmSync(temporary, { force: true });
+    removeQuietly(temporary);
     throw fileError('ERR_FILE_WRITE', `cannot write ${path}`, cause);
   }
 }

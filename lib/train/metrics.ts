@@ -1,4 +1,4 @@
-import { closeSync, fsyncSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, fsyncSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { MotError } from '../errors.js';
 import { fileError } from './files.js';
 
@@ -105,7 +105,7 @@ export class MetricsFile {
       end = whole.end;
     }
     try {
-      ftruncateSync(fd, end);
+      if (fstatSync(fd).size > end) ftruncateSync(fd, end);
     } catch (cause) {
       closeSync(fd);
       throw fileError('ERR_FILE_WRITE', `cannot write ${path}`, cause);

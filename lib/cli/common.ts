@@ -1,0 +1,82 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { MotError } from '../errors.js';
+
+/** Folder of this package: the nearest one above with its package.json. */
+export function packageRoot(): string {
+  let folder = dirname(fileURLToPath(import.meta.url));
+  while (!existsSync(join(folder, 'package.json'))) {
+    const parent = dirname(folder);
+    if (parent === folder) throw new MotError('ERR_INTERNAL', 'the package.json of mixture-of-transformers is missing; install it again.');
+    folder = parent;
+  }
+  return folder;
+}
+
+export function packageVersion(): string {
+  const text = readFileSync(join(packageRoot(), 'package.json'), 'utf8');
+  return (JSON.parse(text) as { version: string }).version;
+}
+
+/**
+ * Runs what a command does. A MotError is told in one sentence with its code; exit code 2 for bad usage, 1 for
+ * anything else. With MOT_DEBUG=1 the stack follows.
+ */
+export async function act(action: () => Promise<void> | void): Promise<void> {
+  try {
+    await action();
+  } catch (error) {
+    const code = error instanceof MotError ? error.code : 'ERR_INTERNAL';
+    const message = error instanceof Error ? error.message : String(error);
+    process.stderr.write(`mot: ${message} [${code}]\n`);
+    if (code === 'ERR_INTERNAL') process.stderr.write('This is a defect of mot; run again with MOT_DEBUG=1 for where it happened.\n');
+    if (process.env['MOT_DEBUG']) console.error(error);
+    process.exitCode = code === 'ERR_USAGE' ? 2 : 1;
+  }
+}
+
+/** An option's value as a whole number of at least `least`; MotError ERR_USAGE otherwise. */
+export function wholeNumber(option: string, least: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!/^\d+$/.test(text) || !Number.isSafeInteger(value) || value < least)
+      throw new MotError('ERR_USAGE', `${option} must be a whole number of at least ${least}, got ${text}.`);
+    return value;
+  };
+}
+
+/** An option's value as one of a few; MotError ERR_USAGE otherwise. */
+export function oneOf<T extends string>(option: string, values: readonly T[]): (text: string) => T {
+  return (text) => {
+    if (!values.includes(text as T)) throw new MotError('ERR_USAGE', `${option} must be ${values.join(' or ')}, got ${text}.`);
+    return text as T;
+  };
+}
+
+export function printJson(value: unknown): void {
+  process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
+}
+
+/** Columns aligned: text to the left, numbers to the right. */
+export function table(rows: readonly (readonly (string | number)[])[]): string {
+  const widths: number[] = [];
+  for (const row of rows) row.forEach((cell, i) => (widths[i] = Math.max(widths[i] ?? 0, String(cell).length)));
+  return rows
+    .map((row) =>
+      row
+        .map((cell, i) => (typeof cell === 'number' ? String(cell).padStart(widths[i]!) : cell.padEnd(widths[i]!)))
+        .join('  ')
+        .trimEnd(),
+    )
+    .join('\n');
+}
+
+/** `1.5 MB`, powers of 1000. */
+export function bytes(count: number): string {
+  const units = ['B', 'kB', 'MB', 'GB', 'TB'];
+  let unit = 0;
+  let value = count;
+  for (; value >= 1000 && unit < units.length - 1; unit++) value /= 1000;
+  return `${unit === 0 ? value : value.toFixed(value < 10 ? 2 : 1)} ${units[unit]}`;
+}

@@ -1,0 +1,71 @@
+import type { Command } from 'commander';
+import { act, printJson } from './common.js';
+
+interface TrainFlags {
+  resume?: boolean;
+  json?: boolean;
+}
+
+/** Adds `mot train`. */
+export function registerTrain(program: Command): void {
+  program
+    .command('train')
+    .description('Train a model, and write a run folder: config.yaml, metrics.jsonl, checkpoints.')
+    .argument('<config>', 'YAML or JSON file; see recipes/')
+    .argument('[key=value...]', 'settings over those of the file: out=DIR, model.d_model=128, train.lr=0.001')
+    .option('--resume', 'go on from the newest checkpoint of the run folder, or start where there is none')
+    .option('--json', 'print the last metrics as JSON')
+    .addHelpText(
+      'after',
+      `
+Ctrl-C finishes the step, saves a checkpoint and exits; a second Ctrl-C exits at once.
+
+Examples:
+  mot train recipes/smoke.yaml
+  mot train recipes/start.yaml out=runs/wide model.d_model=192 train.steps=2000
+  mot train recipes/start.yaml out=runs/wide --resume`,
+    )
+    .action((config: string, overrides: string[], flags: TrainFlags) => act(() => trainCommand(config, overrides, flags)));
+}
+
+async function trainCommand(path: string, overrides: string[], flags: TrainFlags): Promise<void> {
+  const { readRunConfig } = await import('../config/run_config.js');
+  const { runTraining } = await import('../train/run.js');
+  const { consoleProgress } = await import('../train/progress.js');
+  const config = readRunConfig(path, overrides);
+  const stop = stopOnSignals();
+  try {
+    const result = await runTraining(config, {
+      resume: flags.resume ?? false,
+      progress: consoleProgress(),
+      stop: stop.signal,
+    });
+    if (flags.json) printJson(result);
+    else if (result.finished) process.stdout.write(`${result.checkpoint}\n`);
+    else
+      process.stderr.write(
+        `stopped after step ${result.step} of ${config.train.steps} and saved ${result.checkpoint}; go on with --resume.\n`,
+      );
+  } finally {
+    stop.release();
+  }
+}
+
+/** The first SIGINT or SIGTERM raises the signal; the second ends the process. */
+export function stopOnSignals(): { signal: AbortSignal; release(): void } {
+  const controller = new AbortController();
+  const onSignal = (): void => {
+    if (controller.signal.aborted) process.exit(130);
+    controller.abort();
+    process.stderr.write('\nstopping after this step; once more to exit at once\n');
+  };
+  process.on('SIGINT', onSignal);
+  process.on('SIGTERM', onSignal);
+  return {
+    signal: controller.signal,
+    release() {
+      process.off('SIGINT', onSignal);
+      process.off('SIGTERM', onSignal);
+    },
+  };
+}

@@ -1,0 +1,94 @@
+import { existsSync, mkdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { stringify } from 'yaml';
+import { MotError } from '../errors.js';
+import { latestCheckpoint, removeUnfinished, type Checkpoint } from './checkpoint.js';
+import { fileError, writeFileAtomic } from './files.js';
+import { MetricsFile } from './metrics.js';
+
+export const CONFIG_FILE = 'config.yaml';
+export const METRICS_FILE = 'metrics.jsonl';
+
+/**
+ * Keys that may change when a run goes on: they change what is watched and kept, or how fast, never what a step
+ * computes. `train.steps` moves the end, and the learning rate of the steps to come with it.
+ */
+const FREE_KEYS = new Set([
+  'out',
+  'data.dataset', // The fingerprint is compared instead.
+  'train.steps',
+  'train.validate_every',
+  'train.validation_documents',
+  'train.checkpoint_every',
+  'train.keep_checkpoints',
+  'train.threads',
+]);
+
+/** A run folder, open for training. */
+export interface RunFolder {
+  path: string;
+  metrics: MetricsFile;
+  /** Where to go on; undefined: from the start. */
+  checkpoint?: Checkpoint;
+}
+
+/**
+ * Opens the folder of a run: RUN/config.yaml, RUN/metrics.jsonl, RUN/checkpoints. To resume, metrics are cut back to
+ * the newest whole checkpoint; where there is none, the run starts anew.
+ *
+ * @param config The resolved config.
+ * @throws MotError ERR_USAGE where a run is already and `resume` is not set, ERR_CONFIG for a config that does not
+ *   continue the run, ERR_FILE_WRITE.
+ */
+export function openRunFolder(
+  path: string,
+  config: Record<string, unknown>,
+  fingerprint: string,
+  resume: boolean,
+  warn: (sentence: string) => void,
+): RunFolder {
+  const metricsPath = join(path, METRICS_FILE);
+  if (!resume && (hasContent(metricsPath) || existsSync(join(path, 'checkpoints'))))
+    throw new MotError('ERR_USAGE', `${path} already holds a run; add --resume to go on with it, or choose another out=DIR.`);
+  try {
+    mkdirSync(path, { recursive: true });
+    removeUnfinished(path);
+  } catch (cause) {
+    throw fileError('ERR_FILE_WRITE', `cannot write into the folder ${path}`, cause);
+  }
+  const checkpoint = latestCheckpoint(path, warn);
+  if (checkpoint) checkContinues(checkpoint, config, fingerprint);
+  writeFileAtomic(join(path, CONFIG_FILE), stringify(config));
+  const { file: metrics } = MetricsFile.open(metricsPath, checkpoint?.state.step ?? 0);
+  if (checkpoint) metrics.append({ event: 'resumed_from', step: checkpoint.state.step, checkpoint: checkpoint.path });
+  return { path, metrics, ...(checkpoint ? { checkpoint } : {}) };
+}
+
+function hasContent(path: string): boolean {
+  return existsSync(path) && statSync(path).size > 0;
+}
+
+/** A run goes on only with what it began with: everything that a step's result depends on. */
+function checkContinues(checkpoint: Checkpoint, config: Record<string, unknown>, fingerprint: string): void {
+  const before = flatten(checkpoint.state.config);
+  const now = flatten(config);
+  const changed = [...new Set([...before.keys(), ...now.keys()])].filter(
+    (key) => !FREE_KEYS.has(key) && before.get(key) !== now.get(key),
+  );
+  const changes = changed.map((key) => `${key} was ${before.get(key) ?? 'not set'} and is now ${now.get(key) ?? 'not set'}`);
+  if (fingerprint !== checkpoint.state.dataset.fingerprint) changes.push('the data set is another one');
+  if (changes.length > 0)
+    throw new MotError(
+      'ERR_CONFIG',
+      `this config does not continue the run of ${checkpoint.path}: ${changes.join('; ')}. Set it back, or start anew with another out=DIR.`,
+    );
+}
+
+/** Dotted keys and the JSON of their values. */
+function flatten(value: unknown, prefix = ''): Map<string, string> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return new Map([[prefix, JSON.stringify(value)]]);
+  const all = new Map<string, string>();
+  for (const [key, inside] of Object.entries(value))
+    for (const [name, text] of flatten(inside, prefix === '' ? key : `${prefix}.${key}`)) all.set(name, text);
+  return all;
+}

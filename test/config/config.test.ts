@@ -1,0 +1,128 @@
+import { describe, expect, test } from '@jest/globals';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { applyOverrides, parseConfigText, readConfigFile } from '../../lib/config/file.js';
+import { nearest } from '../../lib/config/nearest.js';
+import { parseWith } from '../../lib/config/parse.js';
+import { trainConfigSchema } from '../../lib/config/train_config.js';
+import { MotError } from '../../lib/errors.js';
+
+function errorOf(action: () => unknown): MotError {
+  try {
+    action();
+  } catch (error) {
+    expect(error).toBeInstanceOf(MotError);
+    return error as MotError;
+  }
+  throw new Error('nothing was thrown');
+}
+
+const schema = z.strictObject({
+  model: z.strictObject({ d_model: z.int().default(64), modalities: z.array(z.string()).optional() }).prefault({}),
+  train: trainConfigSchema.prefault({}),
+});
+
+describe('nearest', () => {
+  test.each([
+    ['warmup_step', 'warmup_steps'],
+    ['warmupSteps', 'warmup_steps'],
+    ['setps', 'steps'],
+    ['LR', 'lr'],
+    ['zzzzzzzz', undefined],
+  ])('%s -> %s', (word, expected) => {
+    expect(nearest(word, Object.keys(trainConfigSchema.in.shape))).toBe(expected);
+  });
+});
+
+describe('parseWith', () => {
+  test('fills in every default', () => {
+    const { train } = parseWith(schema, {}, 'config');
+    expect(train).toMatchObject({ steps: 1000, sequences: 16, micro_sequences: 16, beta1: 0.9, beta2: 0.95, dtype: 'bf16' });
+  });
+
+  test.each([
+    [{ train: { warmup_step: 3 } }, 'unknown key train.warmup_step; did you mean warmup_steps?'],
+    [{ trian: {} }, 'unknown key trian; did you mean train?'],
+    [{ model: { qqqqqqqqqqq: 1 } }, 'unknown key model.qqqqqqqqqqq; known keys: d_model, modalities'],
+    [{ train: { steps: 0 } }, 'train.steps must be at least 1, got 0'],
+    [{ train: { lr: 0 } }, 'train.lr must be more than 0, got 0'],
+    [{ train: { steps: 1.5 } }, 'train.steps must be a whole number, got 1.5'],
+    [{ train: { lr: 'fast' } }, 'train.lr must be a number, got "fast"'],
+    [{ train: { dtype: 'bf61' } }, 'train.dtype must be "bf16" or "f32", got "bf61"; did you mean bf16?'],
+    [{ train: null }, 'train must be a group of keys, got null'],
+    [{ model: { modalities: ['text', 3] } }, 'model.modalities[1] must be a text, got 3'],
+    [{ train: { sequences: 6, micro_sequences: 4 } }, '6 sequences do not divide into micro-batches of 4'],
+    [{ train: { steps: 10, warmup_steps: 20 } }, 'a warm-up of 20 steps is longer than the run of 10'],
+  ])('%j', (value, sentence) => {
+    const error = errorOf(() => parseWith(schema, value, 'config'));
+    expect(error.code).toBe('ERR_CONFIG');
+    expect(error.message).toContain(sentence);
+  });
+
+  test('tells all that is wrong at once', () => {
+    const { message } = errorOf(() => parseWith(schema, { train: { stpes: 1, lr: -1 }, x: 1 }, 'config'));
+    expect(message).toMatch(/train\.stpes/);
+    expect(message).toMatch(/train\.lr/);
+    expect(message).toMatch(/unknown key x/);
+  });
+});
+
+describe('config files', () => {
+  const yaml = 'model:\n  d_model: 32\ntrain:\n  # a comment\n  stpes: 3\n';
+
+  test('errors carry the line', () => {
+    const source = parseConfigText(yaml, 'a.yaml');
+    const { message } = errorOf(() => parseWith(schema, source.value, 'run config', { where: source.where }));
+    expect(message).toContain('a.yaml:5: unknown key train.stpes; did you mean steps?');
+  });
+
+  test('a broken file says where', () => {
+    expect(errorOf(() => parseConfigText('a: [1, 2\nb: 3', 'a.yaml')).message).toMatch(/^a\.yaml:2:\d+: not valid YAML/);
+    expect(errorOf(() => parseConfigText('a: 1\na: 2', 'a.yaml')).message).toMatch(/^a\.yaml:2:1: .*unique/);
+    expect(errorOf(() => parseConfigText('[1]', 'a.yaml')).message).toContain('must hold keys');
+  });
+
+  test('JSON and YAML give the same', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'mot-config-'));
+    try {
+      writeFileSync(join(folder, 'a.json'), '{"model": {"d_model": 32}}');
+      writeFileSync(join(folder, 'a.yaml'), 'model: {d_model: 32}\n');
+      expect(readConfigFile(join(folder, 'a.json')).value).toEqual(readConfigFile(join(folder, 'a.yaml')).value);
+      expect(errorOf(() => readConfigFile(join(folder, 'no.yaml'))).code).toBe('ERR_FILE_OPEN');
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+});
+
+describe('overrides', () => {
+  const source = parseConfigText('model:\n  d_model: 32\n', 'a.yaml');
+
+  test('values are YAML, keys are dotted', () => {
+    const { value } = applyOverrides(source, ['train.lr=1e-3', 'model.modalities=[text, image]', 'out=runs/a=b', 'train.x=']);
+    expect(value).toEqual({
+      model: { d_model: 32, modalities: ['text', 'image'] },
+      train: { lr: 1e-3, x: null },
+      out: 'runs/a=b',
+    });
+    expect(source.value).toEqual({ model: { d_model: 32 } });
+  });
+
+  test('errors name the override', () => {
+    const changed = applyOverrides(source, ['train.stpes=3']);
+    const { message } = errorOf(() => parseWith(schema, changed.value, 'run config', { where: changed.where }));
+    expect(message).toContain('override train.stpes: unknown key train.stpes; did you mean steps?');
+  });
+
+  test.each([['lr'], ['=3'], ['model.d_model.x=3'], ['a=[1']])('%s is refused', (override) => {
+    expect(errorOf(() => applyOverrides(source, [override])).code).toBe('ERR_USAGE');
+  });
+
+  test('__proto__ is an unknown key', () => {
+    const changed = applyOverrides(source, ['__proto__.polluted=1']);
+    expect(({} as Record<string, unknown>)['polluted']).toBeUndefined();
+    expect(errorOf(() => parseWith(schema, changed.value, 'config')).message).toContain('__proto__');
+  });
+});
