@@ -105,4 +105,8 @@ class Model {
   std::unique_ptr<Impl> impl_;
 };
 
+// The memory plan of a model without making it (Model::plan and Model::arena_bytes). Throws as the constructor does.
+std::vector<PlanEntry> plan_memory(const ModelConfig& config, const Limits& limits, DType compute,
+                                   const OpTable* backend, int threads, int64_t* arena_bytes);
+
 }  // namespace mot

@@ -24,6 +24,7 @@ struct Batch {
 struct TokenGroups {
   int64_t tokens = 0;  // T
   int64_t rows = 0;    // N >= T: with the padding rows of the backend's row alignment
+  int64_t kv_slots = 0;  // size of the cache that kv_row, kv_start and kv_end address; 0: keys are the batch's own
   std::vector<int32_t> row;        // [T] sorted row of sequence position t
   std::vector<int32_t> seq_row;    // [N] sequence position of sorted row n; -1: padding
   std::vector<int32_t> token, position, target;  // [N] sorted; padding: -1, 0, -1

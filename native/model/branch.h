@@ -1,0 +1,34 @@
+// What attention and MLP have in common: how a branch leaves the residual stream and comes back to it, for both
+// placements of norms.
+//   norms first ("pre"):          h_next = h + f(norm(h))
+//   norms last ("branch_output"): h_next = h + norm(f(h))
+#pragma once
+#include "model/engine.h"
+
+namespace mot {
+
+struct Branch {
+  Segments segments;
+  const Weight& norm;
+  Matrix h;               // [N, D] f32: residual stream before
+  Matrix x;               // [N, D] operand: what the branch's first projection reads
+  Matrix branch;          // [N, D] operand: f(h) before its norm; none where norms come first
+  float* norm_rstd;       // [N]
+  Matrix h_next, x_next;  // h and x of the next branch; h_next may be h where norms come last, x_next may be none
+};
+
+// y = x W^T by segments.
+void project(const Pass& pass, const Matrix& x, const Weight& weight, const Matrix& y, const Segments& segments);
+
+// Fills x, where the branch before has not done so.
+void branch_input(const Pass& pass, const Branch& branch);
+
+// From `out`, the branch's last activation, through its last projection and back to the residual stream.
+void branch_output(const Pass& pass, const Branch& branch, const Matrix& out, const Weight& last);
+
+// The mirrors. The gradient of the residual stream, buffers.d_h, is read by the first, completed by the second.
+void branch_output_backward(const Pass& pass, const Branch& branch, const Matrix& out, const Weight& last,
+                            const Matrix& d_out);
+void branch_input_backward(const Pass& pass, const Branch& branch, const Weight& first, const Matrix& d_y);
+
+}  // namespace mot

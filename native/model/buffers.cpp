@@ -1,0 +1,100 @@
+#include "model/buffers.h"
+
+namespace mot {
+
+int64_t max_rows(const ModelConfig& config, const Limits& limits, int64_t row_alignment) {
+  return limits.tokens + config.modalities * (row_alignment - 1);
+}
+
+Buffers::Buffers(const ModelConfig& c, const Limits& limits, DType operand, int64_t row_alignment, int64_t flat_count,
+                 int64_t workspace_bytes) {
+  const int64_t N = max_rows(c, limits, row_alignment), T = limits.tokens;
+  const int64_t D = c.d_model, F = c.ffn_dim, HE = c.attn_dim(), KE = c.n_kv_heads * c.head_dim, QKV = c.qkv_dim();
+  const bool pre = c.norm_placement == NormPlacement::kPre;
+
+  weights = plan.add("weights", "weights", kF32, {flat_count}, kAlways);
+  if (limits.training) {
+    gradients = plan.add("gradients", "gradients", kF32, {flat_count}, kAlways);
+    m = plan.add("m", "optimizer", kF32, {flat_count}, kAlways);
+    v = plan.add("v", "optimizer", kF32, {flat_count}, kAlways);
+  }
+  rope = plan.add("rope", "tables", kF32, {limits.positions, c.head_dim}, kAlways);
+  if (limits.kv_slots > 0) {
+    // Always alive: training and evaluation between two decode calls leave the cache as it is.
+    cache_k = plan.add("cache.k", "cache", operand, {c.n_layers, limits.kv_slots, KE}, kAlways);
+    cache_v = plan.add("cache.v", "cache", operand, {c.n_layers, limits.kv_slots, KE}, kAlways);
+  }
+  workspace = plan.add("workspace", "workspace", kU8, {workspace_bytes}, kAlways);
+
+  auto activation = [&](std::string name, DType dtype, std::vector<int64_t> shape, uint32_t phases) {
+    return plan.add(std::move(name), "activations", dtype, std::move(shape), phases);
+  };
+  // What backward reads lives throughout a training step.
+  auto saved = [&](std::string name, DType dtype, std::vector<int64_t> shape, uint32_t phases) {
+    return activation(std::move(name), dtype, std::move(shape), limits.training ? uint32_t{kAlways} : phases);
+  };
+  // Norms that come last read the branch, so the residual stream is one buffer, added to in place. Norms that come
+  // first read the residual stream itself, whose every state is then kept.
+  h = activation("h", kF32, {N, D}, kForward | kHead);
+  auto residual_stream = [&](const std::string& name) {
+    return pre && limits.training ? saved(name, kF32, {N, D}, kForward) : h;
+  };
+
+  const int64_t kept_layers = limits.training ? c.n_layers : 1;
+  layers.resize(c.n_layers);
+  for (int64_t i = 0; i < c.n_layers; i++) {
+    LayerBuffers& layer = layers[i];
+    if (i >= kept_layers) {
+      layer = layers[0];
+      continue;
+    }
+    const std::string prefix = limits.training ? "layers." + std::to_string(i) + "." : "layers.";
+    const std::string attention = prefix + "attention.", mlp = prefix + "mlp.";
+    layer.attention = {
+        .h = residual_stream(attention + "h"),
+        .x = saved(attention + "x", operand, {N, D}, kForward),
+        .qkv = saved(attention + "qkv", operand, {N, QKV}, kForwardAttention),
+        .lse = limits.training ? saved(attention + "lse", kF32, {c.n_heads, T}, kForwardAttention) : kNoBuffer,
+        .out = saved(attention + "out", operand, {N, HE}, kForwardAttention),
+        .branch = pre ? kNoBuffer : saved(attention + "branch", operand, {N, D}, kForwardAttention),
+        .norm_rstd = saved(attention + "norm_rstd", kF32, {N}, kForwardAttention),
+    };
+    layer.mlp = {
+        .h = residual_stream(mlp + "h"),
+        .x = saved(mlp + "x", operand, {N, D}, kForward),
+        .gate_up = saved(mlp + "gate_up", operand, {N, 2 * F}, kForwardMlp),
+        .out = saved(mlp + "out", operand, {N, F}, kForwardMlp),
+        .branch = pre ? kNoBuffer : saved(mlp + "branch", operand, {N, D}, kForwardMlp),
+        .norm_rstd = saved(mlp + "norm_rstd", kF32, {N}, kForwardMlp),
+    };
+  }
+  q = activation("q", operand, {T, HE}, kForwardAttention | kBackwardAttention);
+  k = activation("k", operand, {T, KE}, kForwardAttention | kBackwardAttention);
+  v_rows = activation("v", operand, {T, KE}, kForwardAttention | kBackwardAttention);
+  hidden = activation("hidden", operand, {N, D}, kHead);
+  hidden_rstd = activation("hidden_rstd", kF32, {N}, kHead);
+  ce = activation("ce", kF32, {N}, kLoss);
+  lse = activation("lse", kF32, {N}, kLoss);
+  row_scale = activation("row_scale", kF32, {N}, kLoss);
+  chosen = activation("chosen", operand, {T, D}, kChosen);
+  if (limits.training) {
+    auto gradient = [&](const char* name, DType dtype, std::vector<int64_t> shape, uint32_t phases) {
+      return plan.add(name, "gradients of activations", dtype, std::move(shape), phases);
+    };
+    d_h = gradient("d_h", kF32, {N, D}, kHead | kBackward);
+    d_chosen = gradient("d_chosen", kF32, {T, D}, kChosen);
+    if (pre)
+      d_x = gradient("d_x", kF32, {N, D}, kBackward);
+    else
+      d_branch = gradient("d_branch", operand, {N, D}, kBackward);
+    d_mlp = gradient("d_mlp", operand, {N, F}, kBackwardMlp);
+    d_attention = gradient("d_attention", operand, {N, HE}, kBackwardAttention);
+    d_q = gradient("d_q", operand, {T, HE}, kBackwardAttention);
+    d_k = gradient("d_k", operand, {T, KE}, kBackwardAttention);
+    d_v = gradient("d_v", operand, {T, KE}, kBackwardAttention);
+    d_qkv = gradient("d_qkv", operand, {N, QKV}, kBackwardAttention);
+  }
+  plan.lay_out();
+}
+
+}  // namespace mot

@@ -1,0 +1,63 @@
+// Every buffer of a model: the list from which the memory plan is made.
+#pragma once
+#include <vector>
+
+#include "model/plan.h"
+#include "model/weights.h"
+
+namespace mot {
+
+// N rows (padding included), T tokens, S keys; D, H, K, E, F, V as in ops/types.h. "operand": the compute dtype.
+// Training keeps the layer's buffers from forward to backward; without it all layers use the same ones.
+struct LayerBuffers {
+  struct Attention {
+    BufferId h;          // [N, D] f32: residual stream before
+    BufferId x;          // [N, D] operand: input of the projections (h rounded, or normalised where norms come first)
+    BufferId qkv;        // [N, (H+2K)E] operand
+    BufferId lse;        // [H, T] f32
+    BufferId out;        // [N, H*E] operand
+    BufferId branch;     // [N, D] operand: o projection, before its norm; only where norms come last
+    BufferId norm_rstd;  // [N] f32
+  } attention;
+  struct Mlp {
+    BufferId h;          // [N, D] f32
+    BufferId x;          // [N, D] operand
+    BufferId gate_up;    // [N, 2F] operand
+    BufferId out;        // [N, F] operand
+    BufferId branch;     // [N, D] operand
+    BufferId norm_rstd;  // [N] f32
+  } mlp;
+};
+
+struct Buffers {
+  Buffers(const ModelConfig& config, const Limits& limits, DType operand, int64_t row_alignment, int64_t flat_count,
+          int64_t workspace_bytes);
+
+  MemoryPlan plan;
+  BufferId weights, gradients = kNoBuffer, m = kNoBuffer, v = kNoBuffer;  // [flat_count] f32
+  BufferId cache_k = kNoBuffer, cache_v = kNoBuffer;                      // [layers, slots, K*E] operand
+  BufferId rope;                                                          // [positions, E] f32
+  BufferId workspace;                                                     // [bytes]
+
+  std::vector<LayerBuffers> layers;
+  BufferId q, k, v_rows;         // [T, H*E], [T, K*E] operand; recomputed from qkv for backward
+  BufferId h;                    // [N, D] f32: residual stream after the last layer
+  BufferId hidden, hidden_rstd;  // [N, D] operand, [N] f32: final norm
+  BufferId ce, lse, row_scale;   // [N] f32
+  BufferId chosen;               // [T, D] operand: hidden rows of chosen positions
+
+  // Gradients; kNoBuffer unless limits.training.
+  BufferId d_h = kNoBuffer;                                    // [N, D] f32: of the residual stream
+  BufferId d_chosen = kNoBuffer;                               // [T, D] f32
+  BufferId d_branch = kNoBuffer;                               // [N, D] operand; norms last
+  BufferId d_x = kNoBuffer;                                    // [N, D] f32; norms first
+  BufferId d_mlp = kNoBuffer;                                  // [N, F] operand
+  BufferId d_attention = kNoBuffer;                            // [N, H*E] operand
+  BufferId d_q = kNoBuffer, d_k = kNoBuffer, d_v = kNoBuffer;  // [T, H*E], [T, K*E] operand
+  BufferId d_qkv = kNoBuffer;                                  // [N, (H+2K)E] operand
+};
+
+// Most rows that a batch of limits.tokens can have once each modality's group is padded.
+int64_t max_rows(const ModelConfig& config, const Limits& limits, int64_t row_alignment);
+
+}  // namespace mot

@@ -1,0 +1,95 @@
+#include "model/config.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+
+namespace mot {
+namespace {
+
+// Far above any model that fits a machine, and small enough that no product of sizes overflows 64 bits.
+constexpr int64_t kMaxWidth = int64_t{1} << 20;
+constexpr int64_t kMaxVocab = int64_t{1} << 28;
+constexpr int64_t kMaxLayers = 4096;
+constexpr int64_t kMaxModalities = 256;
+constexpr double kMaxParameters = 0x1p40;
+
+void check_range(const char* key, int64_t value, int64_t low, int64_t high) {
+  if (value < low || value > high)
+    throw errorf("ERR_CONFIG", "[config] expected %s from %lld to %lld, got %lld", key, static_cast<long long>(low),
+                 static_cast<long long>(high), static_cast<long long>(value));
+}
+
+void check_number(const char* key, double value, bool zero_allowed) {
+  if (!std::isfinite(value) || value < 0 || (value == 0 && !zero_allowed))
+    throw errorf("ERR_CONFIG", "[config] expected %s to be a finite number %s 0, got %g", key,
+                 zero_allowed ? ">=" : ">", value);
+}
+
+void check_part(const char* key, const PartTowers& part, int64_t modalities) {
+  const int64_t towers = static_cast<int64_t>(part.names.size());
+  check_range((std::string(key) + " towers").c_str(), towers, 1, kMaxModalities);
+  for (const std::string& name : part.names) {
+    if (name.empty()) throw errorf("ERR_CONFIG", "[config] expected every tower of %s to have a name", key);
+    if (std::count(part.names.begin(), part.names.end(), name) > 1)
+      throw errorf("ERR_CONFIG", "[config] expected the towers of %s to have names of their own, got \"%s\" twice", key,
+                   name.c_str());
+  }
+  const int64_t listed = static_cast<int64_t>(part.tower_of_modality.size());
+  if (listed != modalities)
+    throw errorf("ERR_CONFIG", "[config] expected %s to give a tower for each of %lld modalities, got %lld", key,
+                 static_cast<long long>(modalities), static_cast<long long>(listed));
+  for (size_t i = 0; i < part.tower_of_modality.size(); i++) {
+    const int32_t tower = part.tower_of_modality[i];
+    if (tower < 0 || tower >= towers)
+      throw errorf("ERR_CONFIG", "[config] expected tower %s[%zu] from 0 to %lld, got %d", key, i,
+                   static_cast<long long>(towers - 1), tower);
+  }
+}
+
+// Of the matrices; the vectors do not matter for a bound.
+double parameter_estimate(const ModelConfig& c) {
+  const double d = static_cast<double>(c.d_model);
+  const double attention =
+      static_cast<double>(c.qkv_dim() + c.attn_dim()) * d * static_cast<double>(c.self_attn.names.size());
+  const double mlp = 3.0 * static_cast<double>(c.ffn_dim) * d * static_cast<double>(c.mlp.names.size());
+  return 2.0 * static_cast<double>(c.vocab) * d + static_cast<double>(c.n_layers) * (attention + mlp);
+}
+
+}  // namespace
+
+void validate(const ModelConfig& c) {
+  check_range("d_model", c.d_model, 1, kMaxWidth);
+  check_range("n_layers", c.n_layers, 1, kMaxLayers);
+  check_range("n_heads", c.n_heads, 1, kMaxWidth);
+  check_range("n_kv_heads", c.n_kv_heads, 1, c.n_heads);
+  check_range("head_dim", c.head_dim, 8, kMaxWidth);
+  check_range("ffn_dim", c.ffn_dim, 1, kMaxWidth);
+  check_range("vocab", c.vocab, 1, kMaxVocab);
+  check_range("modalities", c.modalities, 1, kMaxModalities);
+  if (c.n_heads % c.n_kv_heads != 0)
+    throw errorf("ERR_CONFIG", "[config] expected n_heads to be a multiple of n_kv_heads, got %lld and %lld",
+                 static_cast<long long>(c.n_heads), static_cast<long long>(c.n_kv_heads));
+  if (c.head_dim % 8 != 0)
+    throw errorf("ERR_CONFIG", "[config] expected head_dim to be a multiple of 8, got %lld",
+                 static_cast<long long>(c.head_dim));
+  check_range("n_heads * head_dim", c.attn_dim(), 8, kMaxWidth);
+  check_number("norm_eps", c.norm_eps, false);
+  check_number("rope_theta", c.rope_theta, false);
+  check_number("z_loss", c.z_loss, true);
+  check_part("self_attn", c.self_attn, c.modalities);
+  check_part("mlp", c.mlp, c.modalities);
+  check_part("final", c.final, c.modalities);
+  const int64_t loss_weights = static_cast<int64_t>(c.loss_weight.size());
+  if (loss_weights != c.modalities)
+    throw errorf("ERR_CONFIG", "[config] expected loss_weight for each of %lld modalities, got %lld",
+                 static_cast<long long>(c.modalities), static_cast<long long>(loss_weights));
+  for (double weight : c.loss_weight) check_number("loss_weight", weight, true);
+  if (parameter_estimate(c) > kMaxParameters)
+    throw errorf("ERR_CONFIG",
+                 "[config] expected at most 2^40 parameters, got %.3g; lower d_model, ffn_dim or n_layers",
+                 parameter_estimate(c));
+}
+
+}  // namespace mot

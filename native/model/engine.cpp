@@ -1,0 +1,135 @@
+#include "model/engine.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+
+namespace mot {
+namespace {
+
+constexpr int64_t kMaxRows = int64_t{1} << 30;  // rows and slots are 32-bit indices
+
+void check_limit(const char* key, int64_t value, int64_t low) {
+  if (value < low || value > kMaxRows)
+    throw errorf("ERR_CONFIG", "[model] expected the limit %s from %lld to %lld, got %lld", key,
+                 static_cast<long long>(low), static_cast<long long>(kMaxRows), static_cast<long long>(value));
+}
+
+void validate(const Limits& limits, DType compute, int threads) {
+  check_limit("tokens", limits.tokens, 1);
+  check_limit("kv_slots", limits.kv_slots, 0);
+  check_limit("positions", limits.positions, 1);
+  if (compute != kF32 && compute != kBF16)
+    throw errorf("ERR_UNSUPPORTED", "[model] expected compute dtype F32 or BF16, got %s", dtype_name(compute));
+  if (threads < 1) throw errorf("ERR_CONFIG", "[model] expected at least 1 thread, got %d", threads);
+}
+
+int64_t workspace_bytes(const ModelConfig& c, const Limits& limits, DType compute, const OpTable* table, int threads) {
+  const OpLimits op_limits{
+      .rows = max_rows(c, limits, table->row_alignment),
+      .slots = std::max(limits.tokens, limits.kv_slots),
+      .in_features = std::max({c.d_model, c.attn_dim(), c.ffn_dim}),
+      .out_features = std::max({c.qkv_dim(), c.d_model, 2 * c.ffn_dim, c.vocab}),
+      .d_model = c.d_model,
+      .heads = c.n_heads,
+      .kv_heads = c.n_kv_heads,
+      .head_dim = c.head_dim,
+      .vocab = c.vocab,
+      .threads = threads,
+      .compute = compute,
+  };
+  return table->workspace_bytes(&op_limits);
+}
+
+// Row p: the cosines, then the sines of p * theta^(-e/(E/2)).
+void fill_rope_table(const ModelConfig& c, int64_t positions, float* table) {
+  const int64_t half = c.head_dim / 2;
+  for (int64_t e = 0; e < half; e++) {
+    const double frequency = std::pow(c.rope_theta, -static_cast<double>(e) / static_cast<double>(half));
+    for (int64_t p = 0; p < positions; p++) {
+      const double angle = static_cast<double>(p) * frequency;
+      table[p * c.head_dim + e] = static_cast<float>(std::cos(angle));
+      table[p * c.head_dim + half + e] = static_cast<float>(std::sin(angle));
+    }
+  }
+}
+
+Segments as_segments(const std::vector<Segment>& segments) {
+  return {segments.data(), static_cast<int64_t>(segments.size())};
+}
+
+}  // namespace
+
+Buffers plan_buffers(const ModelConfig& config, const Limits& limits, DType compute, const OpTable* table,
+                     int threads) {
+  validate(config);
+  validate(limits, compute, threads);
+  return Buffers(config, limits, compute, table->row_alignment, WeightList(config).flat_count(),
+                 workspace_bytes(config, limits, compute, table, threads));
+}
+
+Engine::Engine(const ModelConfig& config, const Limits& limits, DType compute, const OpTable* table, int threads)
+    : config((validate(config), config)),
+      limits(limits),
+      compute(compute),
+      table(table),
+      threads(threads),
+      list(config),
+      buffers(plan_buffers(config, limits, compute, table, threads)),
+      arena_(buffers.plan.bytes()),
+      weights(config, list, floats(buffers.weights), floats(buffers.gradients)) {
+  fill_rope_table(config, limits.positions, floats(buffers.rope));
+}
+
+void* Engine::touch(BufferId id) const {
+  const PlanEntry& entry = buffers.plan.entry(id);
+  high_water_ = std::max(high_water_, (entry.offset + entry.bytes + 63) / 64 * 64);
+  return arena_.data() + entry.offset;
+}
+
+Matrix Engine::matrix(BufferId id, int64_t rows) const {
+  const PlanEntry& entry = buffers.plan.entry(id);
+  const int64_t cols = entry.shape.back();
+  return {touch(id), buffers.plan.dtype(id), rows, cols, cols};
+}
+
+void Engine::throw_last_error() const {
+  throw errorf("ERR_INTERNAL", "[%s backend] %s", table->name, table->last_error());
+}
+
+Pass::Pass(const Engine& engine, const TokenGroups& groups, const AbortFlag& abort, bool cached)
+    : engine(engine),
+      groups(groups),
+      self_attn(as_segments(groups.self_attn)),
+      mlp(as_segments(groups.mlp)),
+      final(as_segments(groups.final)),
+      abort_(abort),
+      cached_(cached) {
+  const Limits& limits = engine.limits;
+  const int64_t max = max_rows(engine.config, limits, engine.table->row_alignment);
+  if (groups.tokens > limits.tokens || groups.rows > max)
+    throw errorf("ERR_LIMIT", "[model] expected at most %lld tokens in %lld rows, got %lld in %lld",
+                 static_cast<long long>(limits.tokens), static_cast<long long>(max),
+                 static_cast<long long>(groups.tokens), static_cast<long long>(groups.rows));
+  if (cached && limits.kv_slots == 0)
+    throw errorf("ERR_LIMIT", "[model] expected a model with a KV cache to decode; create it with kv_slots > 0");
+  const int64_t slots = cached ? limits.kv_slots : 0;
+  if (groups.kv_slots != slots)
+    throw errorf("ERR_BATCH", "[model] expected a batch that addresses %lld slots of the KV cache, got one for %lld",
+                 static_cast<long long>(slots), static_cast<long long>(groups.kv_slots));
+}
+
+Matrix Pass::key_rows(BufferId own, BufferId cache, int64_t layer) const {
+  if (!cached_) return engine.matrix(own, groups.tokens);
+  Matrix m = engine.matrix(cache, groups.kv_slots);
+  const int64_t layer_bytes = groups.kv_slots * m.stride * static_cast<int64_t>(dtype_size(m.dtype));
+  m.data = static_cast<uint8_t*>(m.data) + layer * layer_bytes;
+  return m;
+}
+
+void Pass::check_abort() const {
+  if (abort_.load(std::memory_order_relaxed)) throw Error("ERR_ABORTED", "the call was aborted by its signal");
+}
+
+}  // namespace mot

@@ -1,0 +1,83 @@
+// What the parts of a model share: its memory, and calls of ops on it.
+#pragma once
+#include <vector>
+
+#include "core/arena.h"
+#include "model/buffers.h"
+#include "model/model.h"
+#include "model/tower_weights.h"
+
+namespace mot {
+
+class Engine {
+ public:
+  Engine(const ModelConfig& config, const Limits& limits, DType compute, const OpTable* table, int threads);
+
+  const ModelConfig config;
+  const Limits limits;
+  const DType compute;
+  const OpTable* const table;
+  const int threads;
+  const WeightList list;
+  const Buffers buffers;
+
+  bool norms_first() const { return config.norm_placement == NormPlacement::kPre; }
+
+  // The first `rows` rows of a planned buffer; the whole of it counts as used.
+  Matrix matrix(BufferId id, int64_t rows) const;
+  // The buffer's memory; nullptr for kNoBuffer.
+  template <class T>
+  T* data(BufferId id) const {
+    return id == kNoBuffer ? nullptr : static_cast<T*>(touch(id));
+  }
+  float* floats(BufferId id) const { return data<float>(id); }
+  int64_t high_water() const { return high_water_; }
+
+  // Calls an op of the backend; its failure becomes an exception.
+  template <class Params>
+  void run(int (*OpTable::*op)(const Context*, const Params*), const Params& params) const {
+    const Context context{threads, data<void>(buffers.workspace), buffers.plan.entry(buffers.workspace).bytes};
+    if ((table->*op)(&context, &params) != 0) throw_last_error();
+  }
+
+ private:
+  void* touch(BufferId id) const;
+  [[noreturn]] void throw_last_error() const;
+
+  Arena arena_;
+  mutable int64_t high_water_ = 0;
+
+ public:
+  const ModelWeights weights;  // after the arena that it points into
+};
+
+// The buffers of a model and where they lie, without making it.
+Buffers plan_buffers(const ModelConfig& config, const Limits& limits, DType compute, const OpTable* table, int threads);
+
+// One run of a batch through the model.
+class Pass {
+ public:
+  // cached: keys and values go to, and come from, the KV cache. Throws Error("ERR_LIMIT") for groups that were made
+  // for other limits.
+  Pass(const Engine& engine, const TokenGroups& groups, const AbortFlag& abort, bool cached);
+
+  const Engine& engine;
+  const TokenGroups& groups;
+  const Segments self_attn, mlp, final;
+
+  Matrix rows(BufferId id) const { return id == kNoBuffer ? Matrix{} : engine.matrix(id, groups.rows); }
+  Matrix tokens(BufferId id) const { return engine.matrix(id, groups.tokens); }
+  Matrix keys(int64_t layer) const { return key_rows(engine.buffers.k, engine.buffers.cache_k, layer); }
+  Matrix values(int64_t layer) const { return key_rows(engine.buffers.v_rows, engine.buffers.cache_v, layer); }
+
+  // Throws Error("ERR_ABORTED") when the flag is raised. Called between parts.
+  void check_abort() const;
+
+ private:
+  Matrix key_rows(BufferId own, BufferId cache, int64_t layer) const;
+
+  const AbortFlag& abort_;
+  const bool cached_;
+};
+
+}  // namespace mot

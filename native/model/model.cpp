@@ -1,0 +1,140 @@
+#include "model/model.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/error.h"
+#include "model/engine.h"
+#include "model/head.h"
+#include "model/train_step.h"
+
+namespace mot {
+
+struct Model::Impl {
+  Engine engine;
+  Optimizer optimizer;
+
+  Impl(const ModelConfig& config, const Limits& limits, DType compute, const OpTable* backend, int threads)
+      : engine(config, limits, compute, backend, threads), optimizer(engine.list) {}
+
+  void require_training(const char* call) const {
+    if (!engine.limits.training)
+      throw errorf("ERR_UNSUPPORTED", "[model] expected a model created with training to call %s", call);
+  }
+
+  void zero(BufferId id) const {
+    if (float* values = engine.floats(id)) std::fill(values, values + engine.list.flat_count(), 0.0f);
+  }
+
+  // Runs what adds gradients; where it fails or is aborted, half of them would be there, so all are dropped.
+  template <class F>
+  auto accumulate(const char* call, F&& body) const {
+    require_training(call);
+    try {
+      return body();
+    } catch (...) {
+      zero(engine.buffers.gradients);
+      throw;
+    }
+  }
+
+  // Forward up to the final hidden state; the chosen rows of it.
+  Matrix hidden_of(const Pass& pass, const int32_t* positions, int64_t count) const {
+    forward_layers(pass);
+    final_norm(pass);
+    return choose_positions(pass, positions, count);
+  }
+};
+
+Model::Model(const ModelConfig& config, const Limits& limits, DType compute, const OpTable* backend, int threads)
+    : impl_(std::make_unique<Impl>(config, limits, compute, backend, threads)) {}
+Model::~Model() = default;
+
+const ModelConfig& Model::config() const { return impl_->engine.config; }
+const Limits& Model::limits() const { return impl_->engine.limits; }
+const WeightList& Model::weights() const { return impl_->engine.list; }
+int64_t Model::row_alignment() const { return impl_->engine.table->row_alignment; }
+std::vector<PlanEntry> Model::plan() const { return impl_->engine.buffers.plan.entries(); }
+int64_t Model::arena_bytes() const { return impl_->engine.buffers.plan.bytes(); }
+int64_t Model::arena_high_water() const { return impl_->engine.high_water(); }
+
+float* Model::weight_data() { return impl_->engine.floats(impl_->engine.buffers.weights); }
+float* Model::gradient_data() { return impl_->engine.floats(impl_->engine.buffers.gradients); }
+float* Model::m_data() { return impl_->engine.floats(impl_->engine.buffers.m); }
+float* Model::v_data() { return impl_->engine.floats(impl_->engine.buffers.v); }
+
+void Model::init(uint64_t seed) {
+  init_weights(config(), weights(), seed, weight_data());
+  const Buffers& buffers = impl_->engine.buffers;
+  for (BufferId id : {buffers.gradients, buffers.m, buffers.v}) impl_->zero(id);
+}
+
+void Model::zero_gradients() { impl_->zero(impl_->engine.buffers.gradients); }
+
+Losses Model::evaluate(const TokenGroups& groups, int64_t total_targets, const AbortFlag& abort, float* ce,
+                       float* lse) {
+  return mot::evaluate(Pass(impl_->engine, groups, abort, false), total_targets, ce, lse);
+}
+
+Losses Model::backward(const TokenGroups& groups, int64_t total_targets, const AbortFlag& abort) {
+  return impl_->accumulate("backward",
+                           [&] { return mot::backward(Pass(impl_->engine, groups, abort, false), total_targets); });
+}
+
+void Model::forward_hidden(const TokenGroups& groups, const int32_t* positions, int64_t count, float* hidden,
+                           const AbortFlag& abort) {
+  const Matrix chosen = impl_->hidden_of(Pass(impl_->engine, groups, abort, false), positions, count);
+  const int64_t values = count * chosen.cols;
+  if (chosen.dtype == kF32) {
+    std::memcpy(hidden, chosen.data, static_cast<size_t>(values) * sizeof(float));
+  } else {
+    for (int64_t i = 0; i < values; i++) hidden[i] = f32_from_bf16(static_cast<const uint16_t*>(chosen.data)[i]);
+  }
+}
+
+void Model::forward_logits(const TokenGroups& groups, const int32_t* positions, int64_t count, float* logits,
+                           const AbortFlag& abort) {
+  const Pass pass(impl_->engine, groups, abort, false);
+  head_logits(pass, impl_->hidden_of(pass, positions, count), logits);
+}
+
+void Model::backward_from_hidden(const TokenGroups& groups, const int32_t* positions, int64_t count,
+                                 const float* d_hidden, const AbortFlag& abort) {
+  impl_->accumulate("backward_from_hidden", [&] {
+    const Pass pass(impl_->engine, groups, abort, false);
+    impl_->hidden_of(pass, positions, count);
+    spread_gradient(pass, positions, count, d_hidden);
+    backward_layers(pass);
+  });
+}
+
+void Model::backward_from_logits(const TokenGroups& groups, const int32_t* positions, int64_t count,
+                                 const float* d_logits, const AbortFlag& abort) {
+  impl_->accumulate("backward_from_logits", [&] {
+    const Pass pass(impl_->engine, groups, abort, false);
+    const Matrix d_chosen = head_logits_backward(pass, impl_->hidden_of(pass, positions, count), d_logits);
+    spread_gradient(pass, positions, count, static_cast<const float*>(d_chosen.data));
+    backward_layers(pass);
+  });
+}
+
+OptimizerResult Model::adamw(const AdamwOptions& options) {
+  impl_->require_training("adamw");
+  return impl_->optimizer.step(impl_->engine, options);
+}
+
+// Prefill and decode are the same pass: queries are the call's tokens, keys the slots of the cache.
+void Model::decode(const TokenGroups& groups, const int32_t* positions, int64_t count, float* logits,
+                   const AbortFlag& abort) {
+  const Pass pass(impl_->engine, groups, abort, true);
+  head_logits(pass, impl_->hidden_of(pass, positions, count), logits);
+}
+
+std::vector<PlanEntry> plan_memory(const ModelConfig& config, const Limits& limits, DType compute,
+                                   const OpTable* backend, int threads, int64_t* arena_bytes) {
+  const Buffers buffers = plan_buffers(config, limits, compute, backend, threads);
+  *arena_bytes = buffers.plan.bytes();
+  return buffers.plan.entries();
+}
+
+}  // namespace mot

@@ -1,0 +1,133 @@
+#include "model/token_groups.h"
+
+#include "core/error.h"
+
+namespace mot {
+namespace {
+
+// One element of a batch array that is out of bounds; low and high are inclusive.
+Error out_of_range(const char* array, int64_t index, int64_t value, int64_t low, int64_t high) {
+  return errorf("ERR_BATCH", "[batch] expected %s[%lld] from %lld to %lld, got %lld", array,
+                static_cast<long long>(index), static_cast<long long>(low), static_cast<long long>(high),
+                static_cast<long long>(value));
+}
+
+void check_value(const char* array, int64_t index, int64_t value, int64_t low, int64_t high) {
+  if (value < low || value > high) throw out_of_range(array, index, value, low, high);
+}
+
+void check_arrays(const ModelConfig& config, const Limits& limits, const Batch& batch) {
+  if (batch.target && !batch.target_modality)
+    throw errorf("ERR_BATCH", "[batch] expected target_modality together with target");
+  for (int64_t t = 0; t < batch.tokens; t++) {
+    check_value("token", t, batch.token[t], 0, config.vocab - 1);
+    check_value("modality", t, batch.modality[t], 0, config.modalities - 1);
+    check_value("position", t, batch.position[t], 0, limits.positions - 1);
+    if (batch.target) {
+      check_value("target", t, batch.target[t], -1, config.vocab - 1);
+      if (batch.target[t] >= 0) check_value("target_modality", t, batch.target_modality[t], 0, config.modalities - 1);
+    }
+  }
+}
+
+void check_slots(const Batch& batch, const KvAddress& kv) {
+  std::vector<bool> taken(kv.slots);
+  for (int64_t t = 0; t < batch.tokens; t++) {
+    check_value("slot", t, kv.slot[t], 0, kv.slots - 1);
+    const int32_t slot = kv.slot[t];
+    if (taken[slot])
+      throw errorf("ERR_BATCH", "[batch] expected the slots of a call to differ, got slot[%lld] = %d a second time",
+                   static_cast<long long>(t), kv.slot[t]);
+    taken[slot] = true;
+  }
+}
+
+// Attention's tiling rests on these; see ops/attention.h.
+void check_intervals(const Batch& batch, const KvAddress& kv) {
+  const int64_t keys = kv.slot ? kv.slots : batch.tokens;
+  for (int64_t t = 0; t < batch.tokens; t++) {
+    const int64_t own = kv.slot ? kv.slot[t] : t;
+    const bool has_target = batch.target && batch.target[t] >= 0;
+    check_value("kv_start", t, batch.kv_start[t], t == 0 ? 0 : batch.kv_start[t - 1], own);
+    check_value("kv_end", t, batch.kv_end[t], own + 1, has_target ? own + 1 : keys);
+    if (t > 0) check_value("kv_end", t, batch.kv_end[t], batch.kv_end[t - 1], keys);
+  }
+}
+
+// Segments of one part from the rows of each modality. Neighbours of one tower are merged where no padding parts them.
+std::vector<Segment> make_segments(const PartTowers& part, const std::vector<Segment>& rows_of_modality) {
+  std::vector<Segment> segments;
+  for (size_t modality = 0; modality < rows_of_modality.size(); modality++) {
+    const auto [begin, end, _] = rows_of_modality[modality];
+    const int32_t tower = part.tower_of_modality[modality];
+    if (begin == end) continue;
+    if (!segments.empty() && segments.back().tower == tower && segments.back().end == begin)
+      segments.back().end = end;
+    else
+      segments.push_back({begin, end, tower});
+  }
+  return segments;
+}
+
+}  // namespace
+
+TokenGroups make_token_groups(const ModelConfig& config, const Limits& limits, int64_t row_alignment,
+                              const Batch& batch, const KvAddress& kv) {
+  const int64_t T = batch.tokens;
+  if (T < 1) throw errorf("ERR_BATCH", "[batch] expected at least one token, got %lld", static_cast<long long>(T));
+  if (T > limits.tokens)
+    throw errorf("ERR_LIMIT", "[batch] expected at most %lld tokens, which the model was created for, got %lld",
+                 static_cast<long long>(limits.tokens), static_cast<long long>(T));
+  if (kv.slot && kv.slots != limits.kv_slots)
+    throw errorf("ERR_LIMIT", "[batch] expected a cache of %lld slots, which the model was created for, got %lld",
+                 static_cast<long long>(limits.kv_slots), static_cast<long long>(kv.slots));
+  check_arrays(config, limits, batch);
+  if (kv.slot) check_slots(batch, kv);
+  check_intervals(batch, kv);
+
+  // Counting sort by modality; every group starts at a multiple of the row alignment. With experts, a router would
+  // split the rows of a tower further, layer by layer; diffusion would add the rows of image patches.
+  std::vector<Segment> rows_of_modality(config.modalities, Segment{0, 0, 0});
+  for (int64_t t = 0; t < T; t++) rows_of_modality[batch.modality[t]].end++;
+  int64_t rows = 0;
+  for (Segment& group : rows_of_modality) {
+    const int64_t count = group.end;
+    group.begin = group.end = static_cast<int32_t>(rows);  // end: the next row to fill
+    rows += (count + row_alignment - 1) / row_alignment * row_alignment;
+  }
+
+  TokenGroups groups;
+  groups.tokens = T;
+  groups.rows = rows;
+  groups.kv_slots = kv.slot ? kv.slots : 0;
+  groups.row.resize(T);
+  groups.seq_row.assign(rows, -1);
+  groups.token.assign(rows, -1);
+  groups.position.assign(rows, 0);
+  groups.target.assign(rows, -1);
+  groups.target_modality.assign(rows, -1);
+  groups.kv_row.assign(rows, -1);
+  groups.kv_start.assign(batch.kv_start, batch.kv_start + T);
+  groups.kv_end.assign(batch.kv_end, batch.kv_end + T);
+  groups.target_count.assign(config.modalities, 0);
+  for (int64_t t = 0; t < T; t++) {
+    const int32_t row = rows_of_modality[batch.modality[t]].end++;
+    const int32_t n = row;
+    groups.row[t] = row;
+    groups.seq_row[n] = static_cast<int32_t>(t);
+    groups.token[n] = batch.token[t];
+    groups.position[n] = batch.position[t];
+    groups.kv_row[n] = kv.slot ? kv.slot[t] : static_cast<int32_t>(t);
+    if (batch.target && batch.target[t] >= 0) {
+      groups.target[n] = batch.target[t];
+      groups.target_modality[n] = batch.target_modality[t];
+      groups.target_count[batch.target_modality[t]]++;
+    }
+  }
+  groups.self_attn = make_segments(config.self_attn, rows_of_modality);
+  groups.mlp = make_segments(config.mlp, rows_of_modality);
+  groups.final = make_segments(config.final, rows_of_modality);
+  return groups;
+}
+
+}  // namespace mot

@@ -1,0 +1,47 @@
+#include "model/tower_weights.h"
+
+#include <string>
+
+namespace mot {
+
+ModelWeights::ModelWeights(const ModelConfig& c, const WeightList& list, float* weights, float* gradients) {
+  // One weight of every tower: PREFIX + tower + SUFFIX is the first tensor, rows may reach over those that follow it.
+  auto towers = [&](const std::vector<std::string>& names, const std::string& prefix, const std::string& suffix,
+                    int64_t rows, int64_t cols) {
+    std::vector<void*> value, gradient;
+    for (const std::string& tower : names) {
+      const int64_t offset = list.at(prefix + tower + suffix).offset;
+      value.push_back(weights + offset);
+      if (gradients) gradient.push_back(gradients + offset);
+    }
+    const int64_t count = static_cast<int64_t>(names.size());
+    Weight weight{};
+    weight.value = {pointers_.emplace_back(std::move(value)).data(), count, kF32, rows, cols};
+    if (gradients) weight.gradient = {pointers_.emplace_back(std::move(gradient)).data(), count, kF32, rows, cols};
+    return weight;
+  };
+  const std::vector<std::string> shared = {""};
+  const int64_t D = c.d_model, E = c.head_dim, F = c.ffn_dim, HE = c.attn_dim();
+
+  embed_tokens = towers(shared, "embed_tokens", ".weight", c.vocab, D);
+  for (int64_t i = 0; i < c.n_layers; i++) {
+    const std::string prefix = "layers." + std::to_string(i) + ".";
+    const auto &attention = c.self_attn.names, &mlp = c.mlp.names;
+    LayerWeights layer{};
+    layer.qkv = towers(attention, prefix, ".self_attn.q_proj.weight", c.qkv_dim(), D);
+    if (c.qk_norm) {
+      layer.q_norm = towers(attention, prefix, ".self_attn.q_norm.weight", 1, E);
+      layer.k_norm = towers(attention, prefix, ".self_attn.k_norm.weight", 1, E);
+    }
+    layer.o = towers(attention, prefix, ".self_attn.o_proj.weight", D, HE);
+    layer.attention_norm = towers(attention, prefix, ".attention_norm.weight", 1, D);
+    layer.gate_up = towers(mlp, prefix, ".mlp.gate_proj.weight", 2 * F, D);
+    layer.down = towers(mlp, prefix, ".mlp.down_proj.weight", D, F);
+    layer.ffn_norm = towers(mlp, prefix, ".ffn_norm.weight", 1, D);
+    layers.push_back(layer);
+  }
+  final_norm = towers(c.final.names, "norm.", ".weight", 1, D);
+  lm_head = towers(shared, "lm_head", ".weight", c.vocab, D);
+}
+
+}  // namespace mot

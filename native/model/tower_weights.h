@@ -1,0 +1,50 @@
+// The weights as the ops take them: for each projection and norm one pointer per tower, into the flat arrays. Built
+// once, so that a step makes no lists.
+#pragma once
+#include <deque>
+#include <vector>
+
+#include "model/config.h"
+#include "model/weights.h"
+#include "ops/types.h"
+
+namespace mot {
+
+struct Weight {
+  TowerWeights value;
+  TowerWeights gradient;  // data == nullptr without gradients
+};
+
+struct LayerWeights {
+  Weight qkv;             // [(H+2K)E, D]
+  Weight q_norm, k_norm;  // [1, E]; data == nullptr without QK-norm
+  Weight o;               // [D, H*E]
+  Weight attention_norm;  // [1, D]
+  Weight gate_up;         // [2F, D]
+  Weight down;            // [D, F]
+  Weight ffn_norm;        // [1, D]
+};
+
+class ModelWeights {
+ public:
+  // gradients: nullptr for a model that does not train. Both arrays must outlive this.
+  ModelWeights(const ModelConfig& config, const WeightList& list, float* weights, float* gradients);
+  ModelWeights(const ModelWeights&) = delete;
+  ModelWeights& operator=(const ModelWeights&) = delete;
+
+  Weight embed_tokens;  // [V, D], one tower
+  std::vector<LayerWeights> layers;
+  Weight final_norm;  // [1, D]
+  Weight lm_head;     // [V, D], one tower
+
+ private:
+  std::deque<std::vector<void*>> pointers_;  // what TowerWeights::data points at; a deque does not move its elements
+};
+
+// The matrix of a weight that has one tower.
+inline Matrix only_matrix(const TowerWeights& w) {
+  if (!w.data) return {};
+  return {w.data[0], w.dtype, w.rows, w.cols, w.cols};
+}
+
+}  // namespace mot
