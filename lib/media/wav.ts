@@ -33,7 +33,7 @@ export function decodeWav(file: Uint8Array): Sound {
     throw formatError('no RIFF WAVE header');
   }
   let format: { channels: number; sampleRate: number } | undefined;
-  for (let at = 12; at + 8 <= bytes.length; ) {
+  for (let at = 12; at + 8 <= bytes.length;) {
     const name = bytes.toString('latin1', at, at + 4);
     const start = at + 8;
     // Programs that stream leave 0 or 0xffffffff as the length of the data: then it reaches to the end of the file.

@@ -34,7 +34,13 @@ export function principalAxes(vectors: ArrayLike<number>, dim: number): Rotation
 }
 
 /** y = basis (x - mean) for `x[xOffset ... + d)` into `y[yOffset ... + d)`. */
-export function rotate(rotation: Rotation, x: ArrayLike<number>, xOffset: number, y: Float64Array, yOffset: number): void {
+export function rotate(
+  rotation: Rotation,
+  x: ArrayLike<number>,
+  xOffset: number,
+  y: Float64Array,
+  yOffset: number,
+): void {
   const { mean, basis } = rotation;
   const dim = mean.length;
   for (let a = 0; a < dim; a++) {

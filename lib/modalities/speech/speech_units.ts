@@ -52,7 +52,8 @@ export class SpeechTokenizer implements Tokenizer<Sound> {
     const { units = 500, seed = 0 } = options;
     const features = sounds.map(unitFeatures);
     const total = features.reduce((sum, part) => sum + part.length, 0);
-    if (total === 0) throw new MotError('ERR_ARGUMENT', 'SpeechTokenizer.train needs at least one sound that is not empty');
+    if (total === 0)
+      throw new MotError('ERR_ARGUMENT', 'SpeechTokenizer.train needs at least one sound that is not empty');
     const all = new Float32Array(total);
     let at = 0;
     for (const part of features) {
@@ -68,7 +69,7 @@ export class SpeechTokenizer implements Tokenizer<Sound> {
     const seen = new Float32Array(units);
     let place = 0;
     for (const part of features) {
-      for (const end = place + part.length / DIM; place < end; ) {
+      for (const end = place + part.length / DIM; place < end;) {
         const unit = assignment[place]!;
         const start = place;
         while (place < end && assignment[place] === unit) place++;
@@ -76,7 +77,11 @@ export class SpeechTokenizer implements Tokenizer<Sound> {
         seen[unit]!++;
       }
     }
-    return new SpeechTokenizer(rotation, codes, runs.map((sum, unit) => Math.max(1, sum / seen[unit]! || 1)));
+    return new SpeechTokenizer(
+      rotation,
+      codes,
+      runs.map((sum, unit) => Math.max(1, sum / seen[unit]! || 1)),
+    );
   }
 
   encode(sound: Sound): Int32Array {
@@ -98,7 +103,8 @@ export class SpeechTokenizer implements Tokenizer<Sound> {
   decode(ids: ArrayLike<number>): Sound {
     const runs = Array.from(ids, (unit, at) => {
       const run = this.#runs[unit];
-      if (run === undefined) throw new MotError('ERR_ARGUMENT', `speech id ${unit} at ${at} is not in [0, ${this.size})`);
+      if (run === undefined)
+        throw new MotError('ERR_ARGUMENT', `speech id ${unit} at ${at} is not in [0, ${this.size})`);
       return { unit, frames: Math.round(FRAMES * Math.min(run, LONGEST_RUN)) };
     });
     const frames = runs.reduce((sum, run) => sum + run.frames, 0);

@@ -51,8 +51,17 @@ export function fromTokenizerJson(json: string): TextTokenizer {
     'a ByteLevel pre-tokenizer with use_regex and without add_prefix_space',
   );
   expect(file['normalizer'] == null, 'no normalizer');
-  expect(file['added_tokens'] == null || (Array.isArray(file['added_tokens']) && file['added_tokens'].length === 0), 'no added tokens');
-  for (const unsupported of ['dropout', 'continuing_subword_prefix', 'end_of_word_suffix', 'byte_fallback', 'ignore_merges']) {
+  expect(
+    file['added_tokens'] == null || (Array.isArray(file['added_tokens']) && file['added_tokens'].length === 0),
+    'no added tokens',
+  );
+  for (const unsupported of [
+    'dropout',
+    'continuing_subword_prefix',
+    'end_of_word_suffix',
+    'byte_fallback',
+    'ignore_merges',
+  ]) {
     expect(!model[unsupported], `no ${unsupported}`);
   }
 
@@ -60,7 +69,10 @@ export function fromTokenizerJson(json: string): TextTokenizer {
   const ids = new Map<string, number>();
   const tokens: string[] = [];
   for (const [token, id] of Object.entries(vocabulary)) {
-    expect(Number.isInteger(id) && (id as number) >= 0 && tokens[id as number] === undefined, 'ids that are distinct integers');
+    expect(
+      Number.isInteger(id) && (id as number) >= 0 && tokens[id as number] === undefined,
+      'ids that are distinct integers',
+    );
     tokens[id as number] = token;
     ids.set(token, id as number);
   }
@@ -103,6 +115,9 @@ function asObject(value: unknown, what: string): Record<string, unknown> {
 
 function expect(condition: boolean, what: string): asserts condition {
   if (!condition) {
-    throw new MotError('ERR_FILE_FORMAT', `tokenizer.json: expected ${what}; only byte-level BPE as in GPT-2 is supported`);
+    throw new MotError(
+      'ERR_FILE_FORMAT',
+      `tokenizer.json: expected ${what}; only byte-level BPE as in GPT-2 is supported`,
+    );
   }
 }

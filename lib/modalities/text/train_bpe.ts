@@ -149,7 +149,7 @@ class PairQueue {
     const last = heap.pop();
     if (heap.length === 0 || last === undefined) return top;
     heap[0] = last;
-    for (let at = 0; ; ) {
+    for (let at = 0; ;) {
       let first = at;
       for (const child of [2 * at + 1, 2 * at + 2]) {
         if (child < heap.length && before(heap[child]!, heap[first]!)) first = child;

@@ -1,0 +1,151 @@
+import { createHash } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { DatasetManifest } from '../data/dataset.js';
+import { MotError } from '../errors.js';
+import { SafetensorsFile, writeSafetensors } from '../io/safetensors.js';
+import type { Tokenizers } from './document.js';
+import { ImageTokenizer } from './image/patch_codebook.js';
+import { SpeechTokenizer } from './speech/speech_units.js';
+import type { NamedTensor, TensorSet } from './tensors.js';
+import { TextTokenizer } from './text/bpe.js';
+import { loadTextTokenizer, saveTextTokenizer } from './text/tokenizer_json.js';
+import type { Tokenizer } from './tokenizer.js';
+
+export * from './document.js';
+
+/** How the tokenizer of a modality is kept in a data set. */
+export interface TokenizerFormat {
+  /** Name of its file. */
+  file: string;
+  /** Throws (ERR_ARGUMENT) for a tokenizer of another kind. */
+  save(path: string, tokenizer: Tokenizer<unknown>): Promise<void>;
+  load(path: string): Promise<Tokenizer<unknown>>;
+}
+
+/** Formats of the built-in modalities, by modality. */
+export const tokenizerFormats: Readonly<Record<string, TokenizerFormat>> = {
+  text: {
+    file: 'tokenizer.json',
+    save: async (path, tokenizer) => {
+      if (!(tokenizer instanceof TextTokenizer)) throw wrongKind(tokenizer);
+      await saveTextTokenizer(path, tokenizer);
+    },
+    load: loadTextTokenizer,
+  },
+  image: {
+    file: 'image_tokenizer.safetensors',
+    save: async (path, tokenizer) => {
+      if (!(tokenizer instanceof ImageTokenizer)) throw wrongKind(tokenizer);
+      await saveTensors(path, tokenizer.toTensors());
+    },
+    load: async (path) => ImageTokenizer.fromTensors(await loadTensors(path)),
+  },
+  speech: {
+    file: 'speech_tokenizer.safetensors',
+    save: async (path, tokenizer) => {
+      if (!(tokenizer instanceof SpeechTokenizer)) throw wrongKind(tokenizer);
+      await saveTensors(path, tokenizer.toTensors());
+    },
+    load: async (path) => SpeechTokenizer.fromTensors(await loadTensors(path)),
+  },
+};
+
+/**
+ * Writes tokenizers into the folder of a data set; returns the `tokenizers` part of its manifest. For own modalities
+ * give `formats` that know them: `{ ...tokenizerFormats, depth: ... }`.
+ */
+export async function saveTokenizers(
+  folder: string,
+  tokenizers: Tokenizers,
+  formats: Readonly<Record<string, TokenizerFormat>> = tokenizerFormats,
+): Promise<DatasetManifest['tokenizers']> {
+  const entries: DatasetManifest['tokenizers'] = {};
+  for (const [modality, tokenizer] of Object.entries(tokenizers)) {
+    const { file, save } = expectFormat(modality, formats);
+    await save(join(folder, file), tokenizer);
+    entries[modality] = { file, sha256: await sha256(join(folder, file)) };
+  }
+  return entries;
+}
+
+/** Reads the tokenizers of a data set; their files must be the ones of the manifest and fit its vocabulary. */
+export async function loadTokenizers(
+  folder: string,
+  manifest: Pick<DatasetManifest, 'tokenizers' | 'vocabulary'>,
+  formats: Readonly<Record<string, TokenizerFormat>> = tokenizerFormats,
+): Promise<Tokenizers> {
+  const tokenizers: Tokenizers = {};
+  for (const modality of manifest.vocabulary.modalities) {
+    const entry = manifest.tokenizers[modality];
+    const range = manifest.vocabulary.ranges[modality];
+    if (entry === undefined || range === undefined) {
+      throw new MotError(
+        'ERR_DATA',
+        `the manifest in ${folder} has no tokenizer for ${modality}; prepare the data set again`,
+      );
+    }
+    const path = join(folder, entry.file);
+    if ((await sha256(path)) !== entry.sha256) {
+      throw new MotError('ERR_DATA', `${path} is not the file that the manifest names; prepare the data set again`);
+    }
+    const tokenizer = await expectFormat(modality, formats).load(path);
+    if (tokenizer.size !== range.end - range.begin) {
+      throw new MotError(
+        'ERR_DATA',
+        `${path} has ${tokenizer.size} ids, the vocabulary has ${range.end - range.begin}; prepare the data set again`,
+      );
+    }
+    tokenizers[modality] = tokenizer;
+  }
+  return tokenizers;
+}
+
+function expectFormat(modality: string, formats: Readonly<Record<string, TokenizerFormat>>): TokenizerFormat {
+  const format = Object.hasOwn(formats, modality) ? formats[modality] : undefined;
+  if (format === undefined) {
+    throw new MotError(
+      'ERR_ARGUMENT',
+      `no tokenizer format for modality ${modality}; give formats that hold one (known: ${Object.keys(formats).join(', ')})`,
+    );
+  }
+  return format;
+}
+
+function wrongKind(tokenizer: Tokenizer<unknown>): MotError {
+  return new MotError(
+    'ERR_ARGUMENT',
+    `the built-in format of ${tokenizer.modality} keeps the built-in tokenizer only; give saveTokenizers a format for yours`,
+  );
+}
+
+async function sha256(path: string): Promise<string> {
+  try {
+    return createHash('sha256')
+      .update(await readFile(path))
+      .digest('hex');
+  } catch (cause) {
+    throw new MotError('ERR_FILE_OPEN', `could not read ${path}; prepare the data set again`, { cause });
+  }
+}
+
+async function saveTensors(path: string, tensors: TensorSet): Promise<void> {
+  const list = Object.entries(tensors).map(([name, { shape, data }]) => ({ name, dtype: 'F32', shape, data }));
+  await writeSafetensors(path, list, { format: 'mot-tokenizer' });
+}
+
+async function loadTensors(path: string): Promise<TensorSet> {
+  const file = await SafetensorsFile.open(path);
+  try {
+    const entries = file.tensors.map(({ name, shape }): [string, NamedTensor] => {
+      const data = file.read(name);
+      if (!(data instanceof Float32Array)) {
+        throw new MotError('ERR_FILE_FORMAT', `${path}: tensor ${name} is not F32; prepare the data set again`);
+      }
+      return [name, { shape: [...shape], data }];
+    });
+    return Object.fromEntries(entries);
+  } finally {
+    file.close();
+  }
+}
