@@ -111,9 +111,8 @@ TokenGroups make_token_groups(const ModelConfig& config, const Limits& limits, i
   groups.kv_end.assign(batch.kv_end, batch.kv_end + T);
   groups.target_count.assign(config.modalities, 0);
   for (int64_t t = 0; t < T; t++) {
-    const int32_t row = rows_of_modality[batch.modality[t]].end++;
-    const int32_t n = row;
-    groups.row[t] = row;
+    const int32_t n = rows_of_modality[batch.modality[t]].end++;
+    groups.row[t] = n;
     groups.seq_row[n] = static_cast<int32_t>(t);
     groups.token[n] = batch.token[t];
     groups.position[n] = batch.position[t];
