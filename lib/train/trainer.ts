@@ -1,31 +1,24 @@
 import { MotError } from '../errors.js';
+import type { CountedBatch } from '../data/packer.js';
 import type { Batch } from '../model/batch.js';
 import type { Model } from '../model/model.js';
 import type { TrainerState } from './checkpoint.js';
 import { evaluate, poolLosses } from './evaluate.js';
 import type { MetricsLine, StepMetrics, ValidationMetrics } from './metrics.js';
 import { silent, type Progress } from './progress.js';
-import { learningRate } from './schedule.js';
+import { learningRate, type Schedule } from './schedule.js';
 
-/** What one training step learns from. */
-export interface TrainingBatch {
-  /** Gradients of all of them make one step. */
-  microBatches: Batch[];
-  /** Documents consumed once this batch is: where the next one begins. */
-  cursor: number;
-}
-
-/** Settings of the loop; names and meaning as in the run config's `train`. */
-export interface LoopSettings {
-  steps: number;
-  lr: number;
-  minLrRatio: number;
-  warmupSteps: number;
+/** How a step updates the weights; names and meaning as in the run config's `train`. */
+export interface UpdateSettings extends Schedule {
   beta1: number;
   beta2: number;
   eps: number;
   weightDecay: number;
   clip: number;
+}
+
+/** Settings of the loop. */
+export interface LoopSettings extends UpdateSettings {
   validateEvery: number;
   checkpointEvery: number;
 }
@@ -37,8 +30,8 @@ export interface Trainer {
   settings: LoopSettings;
   /** Where to go on; changed in place after every step. */
   state: TrainerState;
-  /** The next batch, from the state's cursor on. Called ahead: the next batch is made while a step runs. */
-  nextBatch: () => Promise<TrainingBatch>;
+  /** Batches from the state's cursor on, endless. The next one is made while a step runs. */
+  batches: AsyncIterator<CountedBatch>;
   /** Batches of each split to watch. */
   validation: { split: string; batches: Batch[] }[];
   /** Takes every line of metrics. */
@@ -73,8 +66,9 @@ export async function runTrainer(trainer: Trainer): Promise<boolean> {
     let prepared = prepare(trainer);
     while (state.step < settings.steps && !stop?.aborted) {
       const batch = await prepared;
+      const running = trainStep(trainer, batch);
       if (state.step + 1 < settings.steps) prepared = prepare(trainer);
-      const metrics = await trainStep(trainer, batch);
+      const metrics = await running;
       state.elapsed = before + (performance.now() - began) / 1000;
       metrics.elapsed = round(state.elapsed, 3);
       trainer.record(metrics);
@@ -107,21 +101,28 @@ function due(step: number, every: number): boolean {
 }
 
 /** Starts on the next batch; its failure is reported where the batch is needed. */
-function prepare(trainer: Trainer): Promise<TrainingBatch> {
-  const batch = trainer.nextBatch();
+function prepare(trainer: Trainer): Promise<CountedBatch> {
+  const batch = trainer.batches.next().then((result) => result.value as CountedBatch);
   batch.catch(() => undefined);
   return batch;
 }
 
-async function trainStep(trainer: Trainer, batch: TrainingBatch): Promise<StepMetrics> {
-  const { model, settings, state } = trainer;
+/** One step of training: advances the state and gives its metrics, `elapsed` left at 0. */
+export async function trainStep(
+  { model, modalities, settings, state }: Pick<Trainer, 'model' | 'modalities'> & {
+    settings: UpdateSettings;
+    state: Pick<TrainerState, 'step' | 'skipped' | 'cursor'>;
+  },
+  batch: CountedBatch,
+  signal?: AbortSignal,
+): Promise<StepMetrics> {
   const step = state.step + 1;
   const lr = learningRate(settings, step);
   const began = performance.now();
   const { beta1, beta2, eps, weightDecay, clip } = settings;
   // Adam's bias correction counts the updates made, so a skipped step does not count.
   const optimizer = { lr, beta1, beta2, eps, weightDecay, clip, step: step - state.skipped };
-  const result = await model.step(batch.microBatches, optimizer);
+  const result = await model.step(batch.microBatches, optimizer, signal ? { signal } : {});
   const seconds = (performance.now() - began) / 1000;
   const tokens = batch.microBatches.reduce((sum, micro) => sum + micro.token.length, 0);
   state.step = step;
@@ -130,7 +131,7 @@ async function trainStep(trainer: Trainer, batch: TrainingBatch): Promise<StepMe
   return {
     step,
     loss: finite(result.loss),
-    losses: finiteAll(poolLosses([result], trainer.modalities).losses),
+    losses: finiteAll(poolLosses([result], modalities).losses),
     grad_norm: finite(result.gradNorm),
     lr,
     ...(result.applied ? {} : { skipped: true as const }),

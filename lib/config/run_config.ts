@@ -1,0 +1,69 @@
+import { basename, extname } from 'node:path';
+import { z } from 'zod';
+import { emojiOptionsSchema } from '../data/emoji/options.js';
+import { MotError } from '../errors.js';
+import type { Vocabulary } from '../modalities/vocabulary.js';
+import { applyOverrides, readConfigFile, type ConfigSource } from './file.js';
+import { modelConfigSchema, type ModelConfig } from './model_config.js';
+import { parseWith } from './parse.js';
+import { trainConfigSchema } from './train_config.js';
+
+/** The `data` part of a run config. */
+export const dataConfigSchema = z.strictObject({
+  /** `emoji`: the embedded set, prepared where it is missing; anything else: the folder of a prepared data set. */
+  dataset: z.string().min(1).default('emoji'),
+  /** Options of `mot prepare emoji`. */
+  prepare: emojiOptionsSchema.prefault({}),
+});
+
+/** A whole run: model, data, training, and where results go. */
+export const runConfigSchema = z.strictObject({
+  /** The model; `vocab` and `modalities` follow from the data set and may be left out. */
+  model: z.record(z.string(), z.unknown()).prefault({}),
+  data: dataConfigSchema.prefault({}),
+  train: trainConfigSchema.prefault({}),
+  /** Folder of the run. */
+  out: z.string().min(1),
+});
+
+/** A resolved run config, all defaults filled in but what follows from the data set. Plain JSON. */
+export type RunConfig = z.output<typeof runConfigSchema>;
+
+/**
+ * Reads a run config and puts `key=value` overrides over it. `out` is `runs/NAME` by default, after the file's name.
+ *
+ * @throws MotError ERR_FILE_OPEN, ERR_USAGE, ERR_CONFIG with the line or override and, for an unknown key, the nearest
+ *   known one.
+ */
+export function readRunConfig(path: string, overrides: readonly string[] = []): RunConfig {
+  return parseRunConfig(applyOverrides(readConfigFile(path), overrides), `runs/${basename(path, extname(path))}`);
+}
+
+/** The same from values in memory. */
+export function parseRunConfig(source: ConfigSource, defaultOut: string): RunConfig {
+  const config = parseWith(runConfigSchema, { out: defaultOut, ...source.value }, 'run config', { where: source.where });
+  // Mistakes in the model are told now, not after minutes of preparing data. What the data set decides is filled in.
+  const model = { vocab: 2, modalities: ['text', 'image', 'speech'], ...config.model };
+  parseWith(z.strictObject({ model: modelConfigSchema }), { model }, 'run config', { where: source.where });
+  return config;
+}
+
+/**
+ * The model of a run, with what follows from its data set.
+ *
+ * @throws MotError ERR_CONFIG when the config says otherwise than the data set.
+ */
+export function modelOfRun(config: RunConfig, vocabulary: Vocabulary): ModelConfig {
+  const { vocab = vocabulary.size, modalities = vocabulary.modalities } = config.model;
+  if (vocab !== vocabulary.size)
+    throw new MotError(
+      'ERR_CONFIG',
+      `model.vocab is ${String(vocab)}, but the data set has ${vocabulary.size} token ids; leave it out, it follows from the data.`,
+    );
+  if (JSON.stringify(modalities) !== JSON.stringify(vocabulary.modalities))
+    throw new MotError(
+      'ERR_CONFIG',
+      `model.modalities are ${JSON.stringify(modalities)}, but the data set has ${JSON.stringify(vocabulary.modalities)}; leave them out, they follow from the data.`,
+    );
+  return parseWith(z.strictObject({ model: modelConfigSchema }), { model: { ...config.model, vocab, modalities } }, 'run config').model;
+}

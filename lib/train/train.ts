@@ -1,0 +1,94 @@
+import { z } from 'zod';
+import { parseWith } from '../config/parse.js';
+import { packDocuments, type CountedBatch } from '../data/packer.js';
+import { MotError } from '../errors.js';
+import type { Document } from '../model/batch.js';
+import type { Model } from '../model/model.js';
+import type { StepMetrics } from './metrics.js';
+import { trainStep } from './trainer.js';
+
+const count = z.int().min(1);
+
+const trainOptionsSchema = z.strictObject({
+  /** Steps at most. Default: until the documents end; the learning rate then stays at `lr` after the warm-up. */
+  steps: count.default(Infinity),
+  /** Packed sequences of one step. Default 1. */
+  sequences: count.default(1),
+  /** Tokens of a sequence; no document may be longer. Default: as many as the model takes at once. */
+  seqLen: count.optional(),
+  /** Highest learning rate. Default 1e-3. */
+  lr: z.number().gt(0).default(1e-3),
+  /** Learning rate of the last step as a share of `lr`. Default 0.1. */
+  minLrRatio: z.number().min(0).max(1).default(0.1),
+  /** Steps of linear warm-up. Default 0. */
+  warmupSteps: z.int().min(0).default(0),
+  /** AdamW. Defaults 0.9, 0.95, 1e-8, 0.1. */
+  beta1: z.number().min(0).lt(1).default(0.9),
+  beta2: z.number().min(0).lt(1).default(0.95),
+  eps: z.number().gt(0).default(1e-8),
+  weightDecay: z.number().min(0).default(0.1),
+  /** Largest global gradient norm; 0: no clipping. Default 1. */
+  clip: z.number().min(0).default(1),
+});
+
+/** Options of `train`. */
+export type TrainOptions = z.input<typeof trainOptionsSchema> & {
+  /** Ends training with ERR_ABORTED; the step that runs is undone. */
+  signal?: AbortSignal;
+};
+
+/**
+ * Trains a model on documents from any iterator, one step for each `sequences` packed sequences, and yields the metrics
+ * of every step. Stop whenever you like by leaving the loop. Sequences that the model cannot take at once are computed
+ * one after the other (gradient accumulation).
+ *
+ * @throws MotError ERR_ARGUMENT for unknown options, ERR_LIMIT for sequences longer than the model takes, ERR_DATA for
+ *   documents that do not fit, ERR_BATCH for tokens out of range, ERR_ABORTED.
+ * @example
+ * for await (const { step, loss } of train(model, documents(), { steps: 100, sequences: 8, seqLen: 64, lr: 3e-3 }))
+ *   console.log(step, loss);
+ */
+export async function* train(
+  model: Model,
+  documents: Iterable<Document> | AsyncIterable<Document>,
+  options: TrainOptions = {},
+): AsyncGenerator<StepMetrics, void, undefined> {
+  const { signal, ...rest } = options;
+  const settings = parseWith(trainOptionsSchema, rest, 'options of train', { code: 'ERR_ARGUMENT' });
+  const { tokens, positions } = model.limits;
+  const { sequences, seqLen = Math.min(tokens, positions) } = settings;
+  if (seqLen > Math.min(tokens, positions))
+    throw new MotError(
+      'ERR_LIMIT',
+      `seqLen is ${seqLen}, but the model was created with tokens ${tokens} and positions ${positions}; create it with more.`,
+    );
+  const atOnce = Math.floor(tokens / seqLen);
+  const microSequences = Array.from({ length: sequences }, (_, i) => sequences - i).find(
+    (size) => size <= atOnce && sequences % size === 0,
+  )!;
+  const state = { step: 0, skipped: 0, cursor: 0 };
+  const trainer = { model, modalities: model.config.modalities, settings, state };
+  const batches = packDocuments(documents, { sequences, seqLen, microSequences });
+  const began = performance.now();
+  try {
+    let prepared = ahead(batches.next());
+    while (state.step < settings.steps) {
+      const { done, value } = await prepared;
+      if (done) return;
+      const running = trainStep(trainer, value, signal);
+      running.catch(() => undefined);
+      if (state.step + 1 < settings.steps) prepared = ahead(batches.next());
+      const metrics = await running;
+      metrics.elapsed = (performance.now() - began) / 1000;
+      yield metrics;
+    }
+  } finally {
+    await batches.return();
+  }
+}
+
+/** The next batch is made while a step runs; its failure is reported when its turn comes. */
+function ahead(next: Promise<IteratorResult<CountedBatch, void>>): Promise<IteratorResult<CountedBatch, void>> {
+  next.catch(() => undefined);
+  return next;
+}
