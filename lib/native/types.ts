@@ -109,6 +109,7 @@ export interface NativeSession {
   /** [name, shape] in checkpoint order. */
   tensors(): { name: string; shape: number[] }[];
   plan(): NativePlanEntry[];
+  /** highWaterBytes: as of the last call that has ended. */
   memory(): { arenaBytes: number; highWaterBytes: number };
   init(seed: bigint): Promise<void>;
   zeroGradients(): Promise<void>;
@@ -119,14 +120,14 @@ export interface NativeSession {
   adamw(options: NativeAdamW): Promise<{ gradNorm: number; applied: boolean }>;
   evaluate(batch: NativeBatch, abort: NativeAbort | null): Promise<NativeLosses>;
   /** Log-probability of each target [T]; 0 where there is none. */
-  logProbs(batch: NativeBatch, abort: NativeAbort | null): Promise<Float32Array>;
+  logProbs(batch: NativeBatch, abort: NativeAbort | null): Promise<Float32Array<ArrayBuffer>>;
   /** Of the chosen positions: [count, D] or [count, V]. */
   forward(
     batch: NativeBatch,
     positions: Int32Array,
     output: 'hidden' | 'logits',
     abort: NativeAbort | null,
-  ): Promise<Float32Array>;
+  ): Promise<Float32Array<ArrayBuffer>>;
   /** Forward, then backward from a gradient with respect to `output` of the chosen positions. */
   backwardFrom(
     batch: NativeBatch,
@@ -136,8 +137,8 @@ export interface NativeSession {
     abort: NativeAbort | null,
   ): Promise<void>;
   /** Prefill or decode with the KV cache (batch.slot given); logits of the chosen positions [count, V]. */
-  decode(batch: NativeBatch, positions: Int32Array, abort: NativeAbort | null): Promise<Float32Array>;
-  readTensor(kind: TensorKind, name: string): Promise<Float32Array>;
+  decode(batch: NativeBatch, positions: Int32Array, abort: NativeAbort | null): Promise<Float32Array<ArrayBuffer>>;
+  readTensor(kind: TensorKind, name: string): Promise<Float32Array<ArrayBuffer>>;
   /** Rejects values that are not finite (ERR_NOT_FINITE). */
   writeTensor(kind: TensorKind, name: string, values: Float32Array): Promise<void>;
   /** Writes every tensor of the kinds to one safetensors file (weights by name; others as `m.NAME`, ...); returns its checksum. */
@@ -167,8 +168,12 @@ export interface NativeSafetensors {
 export interface NativeCaseInfo {
   op: string;
   name: string;
+  /** Of the forward call. */
   flops: number;
   bytes: number;
+  /** 0 where the op has no backward. */
+  backwardFlops: number;
+  backwardBytes: number;
 }
 
 export interface NativeCaseReport {
@@ -201,6 +206,8 @@ export interface NativeAddon {
   checkCase(name: string, device: string, dtype: 'f32' | 'bf16', threads: number): Promise<NativeCaseReport>;
   /** Finite differences against the reference backward in f64. */
   checkGradient(name: string): Promise<NativeCaseReport>;
+  /** Bits of every output with 1 and with `threads` threads; worst is 0 when all are equal. */
+  checkThreads(name: string, device: string, dtype: 'f32' | 'bf16', threads: number): Promise<NativeCaseReport>;
   /** Milliseconds of each of `repeats` runs (forward, and backward where the op has one). */
   timeCase(
     name: string,

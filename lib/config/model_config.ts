@@ -1,0 +1,208 @@
+import { z } from 'zod';
+import { MotError } from '../errors.js';
+import type { NativeModelConfig, NativePart } from '../native/types.js';
+import { parseWith, type KeyPath } from './parse.js';
+
+// Bounds as in native/model/config.cpp: far above any machine, far below an overflow.
+const width = z
+  .int()
+  .min(1)
+  .max(2 ** 20);
+const positive = z.number().gt(0);
+
+/** Parts of the model that can have weights of their own for each modality. */
+export const PARTS = ['self_attn', 'mlp', 'final'] as const;
+export type Part = (typeof PARTS)[number];
+
+const NAME = /^[a-z][a-z0-9_]*$/;
+const SHARED = 'shared';
+
+const name = z.string().refine((value) => NAME.test(value) && value !== SHARED, {
+  error: (issue) =>
+    `${JSON.stringify(issue.input)} cannot name a modality; use a-z, then a-z, 0-9 and _, and not ${JSON.stringify(SHARED)}`,
+});
+const towerName = z.string().refine((value) => NAME.test(value), {
+  error: (issue) => `${JSON.stringify(issue.input)} cannot name a tower; use a-z, then a-z, 0-9 and _`,
+});
+const towerMap = z.record(z.string(), towerName);
+
+/** Keys of a model config; those with a default are optional. */
+export const modelConfigShape = {
+  /** Token ids, of all modalities together. */
+  vocab: z
+    .int()
+    .min(1)
+    .max(2 ** 28),
+  /** Width of the residual stream. */
+  d_model: width,
+  n_layers: z.int().min(1).max(4096),
+  /** Query heads. */
+  n_heads: width,
+  /** Key and value heads, a divisor of n_heads. Default: n_heads. */
+  n_kv_heads: width.optional(),
+  /** Width of a head, a multiple of 8. Default: d_model / n_heads. */
+  head_dim: width.optional(),
+  /** Width of the feed-forward part. Default, as in Llama: 8/3 of d_model, rounded up to a multiple of 256. */
+  ffn_dim: width.optional(),
+  /** Names of the modalities; a batch counts them from 0. */
+  modalities: z.array(name).min(1).max(256),
+  /** Which parts have one tower a modality; `true`: all (Mixture of Transformers, the default), `false`: none (dense). */
+  untied: z
+    .union([
+      z.boolean(),
+      z.strictObject({
+        self_attn: z.boolean().default(true),
+        mlp: z.boolean().default(true),
+        final: z.boolean().default(true),
+      }),
+    ])
+    .default(true),
+  /** The tower that serves each modality, by part; a part that is here does not heed `untied`. */
+  towers: z
+    .strictObject({ self_attn: towerMap.optional(), mlp: towerMap.optional(), final: towerMap.optional() })
+    .optional(),
+  /** `branch_output`: h + Norm(f(h)), the paper's; `pre`: h + f(Norm(h)), Llama's. */
+  norm_placement: z.enum(['branch_output', 'pre']).default('branch_output'),
+  /** RMSNorm of every query and key head before RoPE. */
+  qk_norm: z.boolean().default(true),
+  norm_eps: positive.default(1e-5),
+  rope_theta: positive.default(10000),
+  /** Weight of the squared log-sum-exp of the logits in the loss. */
+  z_loss: z.number().min(0).default(0),
+  /** Weight of the loss of each modality predicted. Default: 1. */
+  loss_weight: z.record(z.string(), z.number().min(0)).optional(),
+};
+
+const schema = z.strictObject(modelConfigShape);
+
+/** A model config as one writes it. */
+export type ModelConfigInput = z.input<typeof schema>;
+
+/** A model config with every value filled in; parsing it again gives the same. */
+export interface ModelConfig {
+  vocab: number;
+  d_model: number;
+  n_layers: number;
+  n_heads: number;
+  n_kv_heads: number;
+  head_dim: number;
+  ffn_dim: number;
+  modalities: string[];
+  untied: Record<Part, boolean>;
+  towers?: Partial<Record<Part, Record<string, string>>>;
+  norm_placement: 'branch_output' | 'pre';
+  qk_norm: boolean;
+  norm_eps: number;
+  rope_theta: number;
+  z_loss: number;
+  loss_weight: Record<string, number>;
+}
+
+/** Llama's rule: two thirds of 4 d_model, rounded down, then up to a multiple of 256. */
+export function defaultFfnDim(dModel: number): number {
+  return Math.ceil(Math.floor((8 * dModel) / 3) / 256) * 256;
+}
+
+/**
+ * Checks a model config and fills in its defaults.
+ *
+ * @param options.what How messages call it; default `model config`.
+ * @param options.where Place of a key in its file, for messages.
+ * @throws MotError ERR_CONFIG naming every key that is wrong (an unknown one with the nearest known one);
+ *   ERR_UNSUPPORTED for `experts` and `diffusion`.
+ * @example
+ * parseModelConfig({ vocab: 512, d_model: 64, n_layers: 2, n_heads: 4, modalities: ['text', 'image'] }).head_dim; // 16
+ */
+export function parseModelConfig(
+  value: unknown,
+  options: { what?: string; where?: (path: KeyPath) => string } = {},
+): ModelConfig {
+  const { what = 'model config', where } = options;
+  const parsed = parseWith(schema, withoutPlanned(value, what), what, where ? { where } : {});
+  const fail = (key: keyof ModelConfig, sentence: string): never => {
+    throw new MotError('ERR_CONFIG', `${what}: ${where?.([key]) ?? ''}${sentence}.`);
+  };
+  const { d_model, n_heads, n_kv_heads = n_heads, modalities } = parsed;
+  if (parsed.head_dim === undefined && d_model % n_heads !== 0)
+    fail('n_heads', `d_model ${d_model} is not a multiple of n_heads ${n_heads}; change one of them, or give head_dim`);
+  const head_dim = parsed.head_dim ?? d_model / n_heads;
+  if (head_dim % 8 !== 0)
+    fail(
+      'head_dim',
+      `head_dim must be a multiple of 8, got ${head_dim}${parsed.head_dim ? '' : ' (d_model / n_heads)'}`,
+    );
+  if (n_heads % n_kv_heads !== 0)
+    fail('n_kv_heads', `n_heads must be a multiple of n_kv_heads, got ${n_heads} and ${n_kv_heads}`);
+  const twice = modalities.find((m, i) => modalities.indexOf(m) !== i);
+  if (twice !== undefined) fail('modalities', `modalities names ${JSON.stringify(twice)} twice; names must differ`);
+  for (const [part, map] of Object.entries(parsed.towers ?? {}))
+    if (map) checkKeys(map, modalities, true, (sentence) => fail('towers', `towers.${part} ${sentence}`));
+  checkKeys(parsed.loss_weight ?? {}, modalities, false, (sentence) => fail('loss_weight', `loss_weight ${sentence}`));
+
+  const { untied, towers, loss_weight, ffn_dim = defaultFfnDim(d_model), ...rest } = parsed;
+  const given = Object.entries(towers ?? {}).filter(([, map]) => map !== undefined);
+  return {
+    ...rest,
+    n_kv_heads,
+    head_dim,
+    ffn_dim,
+    untied: typeof untied === 'boolean' ? { self_attn: untied, mlp: untied, final: untied } : untied,
+    ...(given.length > 0 ? { towers: Object.fromEntries(given) as Partial<Record<Part, Record<string, string>>> } : {}),
+    loss_weight: Object.fromEntries(modalities.map((m) => [m, loss_weight?.[m] ?? 1])),
+  };
+}
+
+function checkKeys(
+  map: Record<string, unknown>,
+  modalities: readonly string[],
+  all: boolean,
+  fail: (sentence: string) => never,
+): void {
+  for (const key of Object.keys(map))
+    if (!modalities.includes(key)) fail(`names ${JSON.stringify(key)}, which is none of ${modalities.join(', ')}`);
+  for (const m of modalities) if (all && !Object.hasOwn(map, m)) fail(`gives no tower to ${m}`);
+}
+
+/** Refuses what the format of configs has and this version does not compute; empty values of it are dropped. */
+function withoutPlanned(value: unknown, what: string): unknown {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
+  const rest: Record<string, unknown> = { ...value };
+  for (const key of ['experts', 'diffusion']) {
+    const planned = rest[key];
+    if (typeof planned === 'object' && (planned === null || Object.keys(planned).length === 0)) delete rest[key];
+    else if (planned !== undefined)
+      throw new MotError('ERR_UNSUPPORTED', `${what}: ${key} is not supported by this version; remove the key.`);
+  }
+  return rest;
+}
+
+/** One part's towers, as the addon takes them: in the order in which modalities first name them. */
+function nativePart(config: ModelConfig, part: Part): NativePart {
+  const map = config.towers?.[part];
+  const towers = config.modalities.map((m) => (map ? map[m]! : config.untied[part] ? m : SHARED));
+  const names = [...new Set(towers)];
+  return { names, towerOfModality: towers.map((tower) => names.indexOf(tower)) };
+}
+
+/** The config as the addon takes it. */
+export function nativeModelConfig(config: ModelConfig): NativeModelConfig {
+  return {
+    dModel: config.d_model,
+    nLayers: config.n_layers,
+    nHeads: config.n_heads,
+    nKvHeads: config.n_kv_heads,
+    headDim: config.head_dim,
+    ffnDim: config.ffn_dim,
+    vocab: config.vocab,
+    modalities: config.modalities.length,
+    normPlacement: config.norm_placement,
+    qkNorm: config.qk_norm,
+    normEps: config.norm_eps,
+    ropeTheta: config.rope_theta,
+    zLoss: config.z_loss,
+    selfAttn: nativePart(config, 'self_attn'),
+    mlp: nativePart(config, 'mlp'),
+    final: nativePart(config, 'final'),
+    lossWeight: config.modalities.map((m) => config.loss_weight[m]!),
+  };
+}
