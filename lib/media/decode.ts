@@ -5,44 +5,51 @@ import { resample } from './resample.js';
 
 /** Options of decodeImage() and readImage(). */
 export interface DecodeImageOptions {
-  /** Side of the square picture in pixels. Default 32. */
-  size?: number;
   /**
-   * How a file that is not square becomes square: `letterbox` shows all of it between bars of the background, `cover`
-   * fills the square and cuts what hangs over. Default `letterbox`.
+   * How a file of other proportions is made to fit: `letterbox` shows all of it between bars of the background, `cover`
+   * fills the picture and cuts what hangs over. Default `letterbox`.
    */
   fit?: 'letterbox' | 'cover';
   /** Colour behind transparent parts and of the bars, as CSS writes it. Default `white`. */
   background?: string;
 }
 
-/** Options of decodeSound() and readSound(). */
-export interface DecodeSoundOptions {
-  /** Default 16000. */
+/** Options of decodeAudio() and readAudio(). */
+export interface DecodeAudioOptions {
+  /** Samples a second. Default 16000. */
   sampleRate?: number;
-  /** Root mean square that the sound is scaled to. Default: as it is. */
-  level?: number;
   /** Longer sounds are an error. Default 60 s. */
   maxSeconds?: number;
 }
 
-/** A picture from the bytes of an image file: PNG, JPEG, WebP, GIF, AVIF, TIFF or SVG. */
-export async function decodeImage(file: Uint8Array, options: DecodeImageOptions = {}): Promise<Picture> {
-  const { size = 32, fit = 'letterbox', background = 'white' } = options;
-  if (!Number.isInteger(size) || size < 1 || size > 16384) {
-    throw new MotError('ERR_ARGUMENT', `decodeImage: expected a size in [1, 16384], got ${size}`);
+/**
+ * A picture of `width` x `height` pixels from the bytes of an image file: PNG, JPEG, WebP, GIF, AVIF, TIFF or SVG.
+ *
+ * @throws MotError ERR_FILE_FORMAT, ERR_ARGUMENT for a size that is not in [1, 16384].
+ */
+export async function decodeImage(
+  file: Uint8Array,
+  width: number,
+  height: number,
+  options: DecodeImageOptions = {},
+): Promise<Picture> {
+  const { fit = 'letterbox', background = 'white' } = options;
+  for (const side of [width, height]) {
+    if (!Number.isInteger(side) || side < 1 || side > 16384) {
+      throw new MotError('ERR_ARGUMENT', `decodeImage: expected a width and height in [1, 16384], got ${side}`);
+    }
   }
   const { default: sharp } = await import('sharp');
   try {
-    const { data, info } = await sharp(file)
+    const { data } = await sharp(file)
       .autoOrient()
       .flatten({ background })
-      .resize(size, size, { fit: fit === 'cover' ? 'cover' : 'contain', background })
+      .resize(width, height, { fit: fit === 'cover' ? 'cover' : 'contain', background })
       .toColourspace('srgb')
       .removeAlpha()
       .raw()
       .toBuffer({ resolveWithObject: true });
-    return { width: info.width, height: info.height, data: new Uint8Array(data) };
+    return { width, height, data: new Uint8Array(data) };
   } catch (cause) {
     throw new MotError(
       'ERR_FILE_FORMAT',
@@ -52,15 +59,28 @@ export async function decodeImage(file: Uint8Array, options: DecodeImageOptions 
   }
 }
 
-/** decodeImage() of a file. */
-export async function readImage(path: string, options: DecodeImageOptions = {}): Promise<Picture> {
-  return inFile(path, await readBytes(path), (bytes) => decodeImage(bytes, options));
+/**
+ * decodeImage() of a file.
+ *
+ * @throws MotError ERR_FILE_OPEN, ERR_FILE_FORMAT, ERR_ARGUMENT.
+ */
+export async function readImage(
+  path: string,
+  width: number,
+  height: number,
+  options: DecodeImageOptions = {},
+): Promise<Picture> {
+  return inFile(path, (bytes) => decodeImage(bytes, width, height, options));
 }
 
-/** A mono sound from the bytes of an audio file: WAV, MP3, FLAC, Ogg and others; channels become their mean. */
-export async function decodeSound(file: Uint8Array, options: DecodeSoundOptions = {}): Promise<Sound> {
-  const { sampleRate = 16000, level, maxSeconds = 60 } = options;
-  const { channelData, sampleRate: from } = await decodeAudio(file);
+/**
+ * A mono sound from the bytes of an audio file: WAV, MP3, FLAC, Ogg and others; channels become their mean.
+ *
+ * @throws MotError ERR_FILE_FORMAT, ERR_LIMIT for a sound that is too long, ERR_NOT_FINITE.
+ */
+export async function decodeAudio(file: Uint8Array, options: DecodeAudioOptions = {}): Promise<Sound> {
+  const { sampleRate = 16000, maxSeconds = 60 } = options;
+  const { channelData, sampleRate: from } = await decodeChannels(file);
   const length = channelData[0]?.length ?? 0;
   if (length === 0 || !(from > 0)) throw new MotError('ERR_FILE_FORMAT', 'the audio file holds no sound');
   if (length > maxSeconds * from) {
@@ -73,16 +93,19 @@ export async function decodeSound(file: Uint8Array, options: DecodeSoundOptions 
   for (const channel of channelData) for (let i = 0; i < length; i++) mono[i]! += channel[i]! / channelData.length;
   if (!mono.every(Number.isFinite))
     throw new MotError('ERR_NOT_FINITE', 'the audio file holds NaN or infinite samples');
-  const samples = resample(mono, from, sampleRate);
-  return { sampleRate, samples: level === undefined ? samples : scaleTo(samples, level) };
+  return { sampleRate, samples: resample(mono, from, sampleRate) };
 }
 
-/** decodeSound() of a file. */
-export async function readSound(path: string, options: DecodeSoundOptions = {}): Promise<Sound> {
-  return inFile(path, await readBytes(path), (bytes) => decodeSound(bytes, options));
+/**
+ * decodeAudio() of a file.
+ *
+ * @throws MotError ERR_FILE_OPEN, ERR_FILE_FORMAT, ERR_LIMIT, ERR_NOT_FINITE.
+ */
+export async function readAudio(path: string, options: DecodeAudioOptions = {}): Promise<Sound> {
+  return inFile(path, (bytes) => decodeAudio(bytes, options));
 }
 
-async function decodeAudio(file: Uint8Array): Promise<{ channelData: Float32Array[]; sampleRate: number }> {
+async function decodeChannels(file: Uint8Array): Promise<{ channelData: Float32Array[]; sampleRate: number }> {
   const { default: decode } = await import('audio-decode');
   try {
     return await decode(file);
@@ -95,29 +118,14 @@ async function decodeAudio(file: Uint8Array): Promise<{ channelData: Float32Arra
   }
 }
 
-/** The samples at a root mean square of `level`, or less where they would clip. */
-function scaleTo(samples: Float32Array, level: number): Float32Array {
-  let power = 0;
-  let peak = 0;
-  for (const sample of samples) {
-    power += (sample * sample) / samples.length;
-    peak = Math.max(peak, Math.abs(sample));
-  }
-  if (peak === 0) return samples;
-  const gain = Math.min(level / Math.sqrt(power), 1 / peak);
-  return samples.map((sample) => sample * gain);
-}
-
-async function readBytes(path: string): Promise<Uint8Array> {
+/** Reads and decodes a file; errors name it. */
+async function inFile<T>(path: string, decode: (bytes: Uint8Array) => Promise<T>): Promise<T> {
+  let bytes: Uint8Array;
   try {
-    return await readFile(path);
+    bytes = await readFile(path);
   } catch (cause) {
     throw new MotError('ERR_FILE_OPEN', `could not read ${path} (${reason(cause)}); check the path`, { cause });
   }
-}
-
-/** Runs a decoder; its errors name the file. */
-async function inFile<T>(path: string, bytes: Uint8Array, decode: (bytes: Uint8Array) => Promise<T>): Promise<T> {
   try {
     return await decode(bytes);
   } catch (error) {

@@ -1,3 +1,4 @@
+import { writeFile } from 'node:fs/promises';
 import { crc32, deflateSync } from 'node:zlib';
 import { MotError } from '../errors.js';
 import type { Picture } from '../modalities/tokenizer.js';
@@ -27,6 +28,20 @@ export function encodePng(picture: Picture, options: PngOptions = {}): Uint8Arra
   header[9] = 2; // RGB
   const body = deflateSync(scanlines(picture, scale), { level: 9 });
   return Buffer.concat([SIGNATURE, chunk('IHDR', header), chunk('IDAT', body), chunk('IEND', Buffer.alloc(0))]);
+}
+
+/**
+ * Writes a PNG file; see encodePng().
+ *
+ * @throws MotError ERR_FILE_WRITE, ERR_ARGUMENT.
+ */
+export async function writePng(path: string, picture: Picture, options: PngOptions = {}): Promise<void> {
+  const bytes = encodePng(picture, options);
+  try {
+    await writeFile(path, bytes);
+  } catch (cause) {
+    throw new MotError('ERR_FILE_WRITE', `could not write ${path}; check its folder and the space left`, { cause });
+  }
 }
 
 /** Rows, each after its filter type: "sub" in the first of a pixel row, "up" in the ones that repeat it. */

@@ -1,3 +1,4 @@
+import { writeFile } from 'node:fs/promises';
 import { MotError } from '../errors.js';
 import type { Sound } from '../modalities/tokenizer.js';
 
@@ -24,6 +25,20 @@ export function encodeWav(sound: Sound): Uint8Array {
     bytes.writeInt16LE(Math.max(-32768, Math.min(32767, Math.round(value * 32768))), HEADER_BYTES + 2 * i);
   }
   return bytes;
+}
+
+/**
+ * Writes a WAV file; see encodeWav().
+ *
+ * @throws MotError ERR_FILE_WRITE.
+ */
+export async function writeWav(path: string, sound: Sound): Promise<void> {
+  const bytes = encodeWav(sound);
+  try {
+    await writeFile(path, bytes);
+  } catch (cause) {
+    throw new MotError('ERR_FILE_WRITE', `could not write ${path}; check its folder and the space left`, { cause });
+  }
 }
 
 /** Reads a WAV file of 16-bit samples; several channels become their mean. */
@@ -69,5 +84,5 @@ function readSamples(bytes: Buffer, channels: number): Float32Array {
 }
 
 function formatError(what: string): MotError {
-  return new MotError('ERR_FILE_FORMAT', `WAV file: expected 16-bit PCM, got ${what}; decodeSound reads more formats`);
+  return new MotError('ERR_FILE_FORMAT', `WAV file: expected 16-bit PCM, got ${what}; decodeAudio reads more formats`);
 }

@@ -130,19 +130,20 @@ async function sha256(path: string): Promise<string> {
 }
 
 async function saveTensors(path: string, tensors: TensorSet): Promise<void> {
-  const list = Object.entries(tensors).map(([name, { shape, data }]) => ({ name, dtype: 'F32', shape, data }));
-  await writeSafetensors(path, list, { format: 'mot-tokenizer' });
+  await writeSafetensors(path, tensors, { format: 'mot-tokenizer' });
 }
 
 async function loadTensors(path: string): Promise<TensorSet> {
   const file = await SafetensorsFile.open(path);
   try {
-    const entries = file.tensors.map(({ name, shape }): [string, NamedTensor] => {
-      const data = file.read(name);
-      if (!(data instanceof Float32Array)) {
-        throw new MotError('ERR_FILE_FORMAT', `${path}: tensor ${name} is not F32; prepare the data set again`);
+    const entries = file.tensors.map(({ name, dtype, shape }): [string, NamedTensor] => {
+      if (dtype !== 'F32') {
+        throw new MotError(
+          'ERR_FILE_FORMAT',
+          `${path}: tensor ${name} is ${dtype}, not F32; prepare the data set again`,
+        );
       }
-      return [name, { shape: [...shape], data }];
+      return [name, { shape, data: file.read(name) as Float32Array }];
     });
     return Object.fromEntries(entries);
   } finally {

@@ -21,13 +21,16 @@ const FRAMES = 4;
 /** Samples and features of a unit: its frames' log-mel features, one after the other. */
 const UNIT_SAMPLES = FRAMES * HOP;
 const DIM = FRAMES * MELS;
+/** Level that sounds are brought to, and the most that they are raised or lowered for it. */
+const LEVEL = 0.25;
+const MOST_GAIN = 10;
 /** Longest run that decode() makes of one unit, in units. */
 const LONGEST_RUN = 12;
 
 /**
  * Speech as k-means units of 40 ms log-mel features (16 kHz, 25 ms Hann window, 10 ms hop, 40 bands), repeats removed.
- * Decoding gives a unit the length it had on average in training and finds phases by Griffin-Lim. Levels matter:
- * sounds should be about as loud as the ones in training.
+ * Sounds are brought to one level first. Decoding gives a unit the length it had on average in training and finds
+ * phases by Griffin-Lim.
  */
 export class SpeechTokenizer implements Tokenizer<Sound> {
   readonly modality = 'speech';
@@ -148,8 +151,23 @@ export function collapseRepeats(ids: Int32Array): Int32Array {
 
 /** Features [units, DIM] of a sound. */
 function unitFeatures(sound: Sound): Float32Array {
-  const samples = resample(sound.samples, sound.sampleRate, SAMPLE_RATE);
+  const resampled = resample(sound.samples, sound.sampleRate, SAMPLE_RATE);
+  const gain = Math.min(Math.max(LEVEL / level(resampled), 1 / MOST_GAIN), MOST_GAIN);
+  const samples = resampled.map((sample) => gain * sample);
   return logMel(samples, Math.ceil(samples.length / UNIT_SAMPLES) * FRAMES);
+}
+
+/** Root mean square of the loud parts: the mean power of 10 ms frames, each weighted by its power. */
+function level(samples: Float32Array): number {
+  let sum = 0;
+  let squares = 0;
+  for (let start = 0; start < samples.length; start += HOP) {
+    let power = 0;
+    for (const sample of samples.subarray(start, start + HOP)) power += (sample * sample) / HOP;
+    sum += power;
+    squares += power * power;
+  }
+  return sum > 0 ? Math.sqrt(squares / sum) : LEVEL;
 }
 
 /** Frame i of `count` of a unit's FRAMES frames, stretched evenly. */
