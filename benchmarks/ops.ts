@@ -20,9 +20,13 @@ const filter = positionals[0] ?? 'bench';
 
 const median = (times: Float64Array) => Float64Array.from(times).sort()[times.length >> 1] ?? NaN;
 const speed = (flops: number, bytes: number, ms: number) =>
-  flops > 8 * bytes ? `${(flops / ms / 1e6).toFixed(1).padStart(8)} GFLOP/s` : `${(bytes / ms / 1e6).toFixed(1).padStart(8)} GB/s   `;
+  flops > 8 * bytes
+    ? `${(flops / ms / 1e6).toFixed(1).padStart(8)} GFLOP/s`
+    : `${(bytes / ms / 1e6).toFixed(1).padStart(8)} GB/s   `;
 
-console.log(`${values.device} (${addon.cpu().variant}), ${dtype}, ${values.threads === '0' ? addon.cpu().threads : values.threads} threads, medians of ${values.repeats}`);
+console.log(
+  `${values.device} (${addon.cpu().variant}), ${dtype}, ${values.threads === '0' ? addon.cpu().threads : values.threads} threads, medians of ${values.repeats}`,
+);
 for (const info of addon.cases()) {
   if (!`${info.op}/${info.name}`.includes(filter)) continue;
   const time = await addon.timeCase(info.name, values.device, dtype, Number(values.threads), Number(values.repeats));

@@ -43,7 +43,11 @@ interface Sequence {
  * @example
  * const [tokens] = await generate(model, [{ token: [0, 5, 7], modality: [0, 0, 0] }], { maxTokens: 20, topK: 50 });
  */
-export async function generate(model: Model, prompts: readonly Document[], options: GenerateOptions): Promise<number[][]> {
+export async function generate(
+  model: Model,
+  prompts: readonly Document[],
+  options: GenerateOptions,
+): Promise<number[][]> {
   const { maxTokens } = options;
   checkSampling(options);
   if (!(Number.isInteger(maxTokens) && maxTokens >= 0))
@@ -110,7 +114,7 @@ async function generateGroup(
   let active: [Sequence, number][] = [];
   for (const [s, prompt] of prompts.entries()) {
     const sequence = sequences[s]!;
-    let logits = new Float32Array(0);
+    let logits: Float32Array = new Float32Array(0);
     while (sequence.length < prompt.token.length) {
       const begin = sequence.length;
       const count = Math.min(model.limits.tokens, prompt.token.length - begin);

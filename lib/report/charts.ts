@@ -47,7 +47,10 @@ export function drawCharts(charts: Chart[], uPlot: UPlot): void {
         width: Math.max(280, parent.clientWidth),
         height: 260,
         scales: { x: { time: false } },
-        axes: [{ ...axis, label: 'step', labelSize: 22 }, { ...axis, label: chart.unit, labelSize: 22, size: 56 }],
+        axes: [
+          { ...axis, label: 'step', labelSize: 22 },
+          { ...axis, label: chart.unit, labelSize: 22, size: 56 },
+        ],
         series: [
           { label: 'step' },
           ...chart.series.map((series) => ({

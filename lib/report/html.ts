@@ -84,7 +84,8 @@ function lossChart(curves: ModalityCurves, index: number): Chart {
     { label: 'training, mean', ...smooth(curves.train, window), color: COLORS.train },
     { label: 'validation', ...curves.validation, color: COLORS.validation, points: true },
   ];
-  if (curves.heldout.step.length) series.push({ label: 'held-out', ...curves.heldout, color: COLORS.heldout, points: true });
+  if (curves.heldout.step.length)
+    series.push({ label: 'held-out', ...curves.heldout, color: COLORS.heldout, points: true });
   for (const line of ['unigram', 'bigram'] as const) {
     const value = curves[line];
     if (value !== undefined && Number.isFinite(first))

@@ -1,0 +1,72 @@
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import type { DatasetManifest } from '../data/dataset.js';
+import { MotError } from '../errors.js';
+import { SafetensorsFile } from '../io/safetensors.js';
+import { Model, type ModelConfigInput } from '../model/model.js';
+import { loadTokenizers, type Tokenizers } from '../modalities/registry.js';
+import { MODEL_FILE, openCheckpoint, type Checkpoint } from '../train/checkpoint.js';
+
+/** A trained model with all that generation needs. Dispose it. */
+export interface OpenedRun extends AsyncDisposable {
+  model: Model;
+  checkpoint: Checkpoint;
+  /** Folder and manifest of the data set that it was trained on. */
+  datasetFolder: string;
+  manifest: DatasetManifest;
+  tokenizers: Tokenizers;
+}
+
+/**
+ * Loads a checkpoint for generation.
+ *
+ * @param where A run folder (its newest checkpoint) or a checkpoint folder.
+ * @param options.slots Slots of the KV cache, given the tokenizers and the longest document.
+ * @throws MotError ERR_FILE_OPEN, ERR_FILE_FORMAT.
+ */
+export async function openRun(
+  where: string,
+  options: { threads?: number; slots: (tokenizers: Tokenizers, longestDocument: number) => number },
+): Promise<OpenedRun> {
+  const checkpoint = openCheckpoint(where);
+  const datasetFolder = checkpoint.state.dataset.folder;
+  const manifest = readManifest(datasetFolder, checkpoint.state.dataset.fingerprint);
+  const tokenizers = await loadTokenizers(datasetFolder, manifest);
+  const weights = path.join(checkpoint.path, MODEL_FILE);
+  const file = await SafetensorsFile.open(weights);
+  const config = file.metadata['config'];
+  file.close();
+  if (config === undefined) throw new MotError('ERR_FILE_FORMAT', `${weights} has no model config in its metadata.`);
+  const slots = options.slots(tokenizers, manifest.longestDocument);
+  const model = await Model.create(JSON.parse(config) as ModelConfigInput, {
+    threads: options.threads ?? 0,
+    tokens: 256,
+    kv_slots: slots,
+    positions: slots,
+    training: false,
+  });
+  try {
+    await model.load(weights, ['weight']);
+  } catch (error) {
+    await model.dispose();
+    throw error;
+  }
+  return { model, checkpoint, datasetFolder, manifest, tokenizers, [Symbol.asyncDispose]: () => model.dispose() };
+}
+
+function readManifest(folder: string, fingerprint: string): DatasetManifest {
+  const file = path.join(folder, 'manifest.json');
+  let manifest: DatasetManifest;
+  try {
+    manifest = JSON.parse(readFileSync(file, 'utf8')) as DatasetManifest;
+  } catch (cause) {
+    throw new MotError(
+      'ERR_FILE_OPEN',
+      `cannot read ${file}, the data set of this checkpoint; prepare it again with mot prepare.`,
+      { cause },
+    );
+  }
+  if (manifest.fingerprint !== fingerprint)
+    throw new MotError('ERR_DATA', `the data set in ${folder} is another one than this checkpoint was trained on.`);
+  return manifest;
+}

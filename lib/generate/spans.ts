@@ -1,0 +1,94 @@
+import { MotError } from '../errors.js';
+import type { Document } from '../model/batch.js';
+import type { Model } from '../model/model.js';
+import { encodeSegments, type Segment, type Tokenizers } from '../modalities/registry.js';
+import type { Picture, Sound } from '../modalities/tokenizer.js';
+import { modalityOfToken, type Vocabulary } from '../modalities/vocabulary.js';
+import { generate, type GenerateOptions, type NextTokens } from './generate.js';
+
+/** Options of {@link generateSpan}: those of {@link generate} that the span does not decide itself. */
+export type SpanOptions = Omit<GenerateOptions, 'modalityOf' | 'next' | 'stopTokens'>;
+
+/**
+ * A document's beginning as tokens: `<bos>`, the segments, and the token that begins a span of `output`, so that the
+ * model goes on with that modality.
+ */
+export function promptTokens(
+  segments: readonly Segment[],
+  output: string,
+  tokenizers: Tokenizers,
+  vocabulary: Vocabulary,
+): Document {
+  const { token, modality } = encodeSegments(segments, tokenizers, vocabulary);
+  if (output === 'text') return { token, modality };
+  const begin = vocabulary.special[`<${output}>`];
+  if (begin === undefined)
+    throw new MotError(
+      'ERR_ARGUMENT',
+      `the model has no modality "${output}"; it has ${vocabulary.modalities.join(', ')}.`,
+    );
+  return { token: [...token, begin], modality: [...modality, 0] };
+}
+
+/**
+ * Which tokens may follow inside a span: those that the modality's tokenizer allows at this place, and its end token
+ * where the span may end. A text span ends with `<eos>` or at the beginning of another span.
+ */
+export function spanGrammar(
+  output: string,
+  tokenizers: Tokenizers,
+  vocabulary: Vocabulary,
+): (generated: readonly number[]) => NextTokens {
+  const range = vocabulary.ranges[output]!;
+  const rule = tokenizers[output]!;
+  const ends = endTokens(output, vocabulary);
+  return (generated) => {
+    const { begin, end, mayEnd } = rule.rule(generated.length);
+    const allowed = begin < end ? [[range.begin + begin, range.begin + end] as const] : [];
+    return { allowed: mayEnd ? [...allowed, ...ends.map((token) => [token, token + 1] as const)] : allowed };
+  };
+}
+
+/** Tokens that end a span of a modality. */
+function endTokens(output: string, vocabulary: Vocabulary): number[] {
+  if (output !== 'text') return [vocabulary.special[`</${output}>`]!];
+  return [vocabulary.special['<eos>']!, ...vocabulary.modalities.slice(1).map((m) => vocabulary.special[`<${m}>`]!)];
+}
+
+/**
+ * Generates one span of a modality after each prompt and decodes it.
+ *
+ * @param prompts Each a list of segments, in reading order.
+ * @param output 'text', or another modality of the vocabulary.
+ * @returns One string, picture or sound a prompt.
+ * @throws MotError ERR_ARGUMENT, ERR_LIMIT, ERR_ABORTED.
+ * @example
+ * const [picture] = await generateSpan(model, [[{ text: 'noto red heart on blue' }]], 'image', tokenizers, vocabulary, { maxTokens: 200 });
+ */
+export async function generateSpan(
+  model: Model,
+  prompts: readonly (readonly Segment[])[],
+  output: string,
+  tokenizers: Tokenizers,
+  vocabulary: Vocabulary,
+  options: SpanOptions,
+): Promise<(string | Picture | Sound)[]> {
+  if (!tokenizers[output])
+    throw new MotError(
+      'ERR_ARGUMENT',
+      `cannot generate "${output}": the model has ${vocabulary.modalities.join(', ')}.`,
+    );
+  const grammar = spanGrammar(output, tokenizers, vocabulary);
+  const stopTokens = endTokens(output, vocabulary);
+  const stop = new Set(stopTokens);
+  const sequences = await generate(
+    model,
+    prompts.map((segments) => promptTokens(segments, output, tokenizers, vocabulary)),
+    { ...options, modalityOf: (token) => modalityOfToken(vocabulary, token), next: grammar, stopTokens },
+  );
+  const { begin } = vocabulary.ranges[output]!;
+  return sequences.map((sequence) => {
+    const ids = sequence.filter((token) => !stop.has(token)).map((token) => token - begin);
+    return tokenizers[output]!.decode(ids) as string | Picture | Sound;
+  });
+}

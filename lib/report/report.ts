@@ -1,0 +1,67 @@
+import { existsSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { openRun } from '../generate/open_run.js';
+import { writeFileAtomic } from '../train/files.js';
+import { isStep, readMetrics } from '../train/metrics.js';
+import { lossCurves, throughputCurve } from './curves.js';
+import type { ReportData } from './data.js';
+import { renderReport } from './html.js';
+import { makeSamples, sampleSlots } from './samples.js';
+
+export interface ReportOptions {
+  /** Held-out concepts shown. Default 12. */
+  heldout?: number;
+  /** Known concepts shown. Default 6. */
+  known?: number;
+  /** Seed of what is generated. Default 0. */
+  seed?: number;
+  /** Threads; 0: all. Default 0. */
+  threads?: number;
+  signal?: AbortSignal;
+}
+
+/**
+ * Writes `report.html` into a run's folder: loss curves beside the n-gram lines, throughput, and what the model draws,
+ * names and says. One file that needs no network.
+ *
+ * @returns The path of the report.
+ * @throws MotError ERR_FILE_OPEN when the folder holds no run or its data set is gone, ERR_FILE_WRITE.
+ */
+export async function writeReport(run: string, options: ReportOptions = {}): Promise<string> {
+  const { heldout = 12, known = 6, seed = 0, threads = 0, signal } = options;
+  const lines = readMetrics(path.join(run, 'metrics.jsonl'));
+  await using opened = await openRun(run, { threads, slots: sampleSlots });
+  const { model, manifest, datasetFolder, tokenizers, checkpoint } = opened;
+  const samples = await makeSamples(model, datasetFolder, manifest, tokenizers, {
+    heldout,
+    known,
+    seed,
+    ...(signal ? { signal } : {}),
+  });
+  const steps = lines.filter(isStep);
+  const last = steps[steps.length - 1];
+  const tokens = steps.reduce((sum, step) => sum + step.tokens, 0);
+  const parameters = model.tensors().reduce((sum, { shape }) => sum + shape.reduce((product, n) => product * n, 1), 0);
+  const configFile = path.join(run, 'config.yaml');
+  const data: ReportData = {
+    title: `Mixture-of-Transformers: ${path.basename(path.resolve(run))}`,
+    facts: [
+      ['modalities', model.config.modalities.join(', ')],
+      ['parameters', `${(parameters / 1e6).toFixed(2)} M`],
+      ['steps', String(checkpoint.state.step)],
+      ['tokens trained on', `${(tokens / 1e6).toFixed(2)} M`],
+      ['training time', `${((last?.elapsed ?? 0) / 60).toFixed(1)} min`],
+      ['data set', `${manifest.name}, ${manifest.splits.train.documents.toLocaleString('en')} documents`],
+      ['vocabulary', manifest.vocabulary.size.toLocaleString('en')],
+      ['peak memory', `${Math.max(0, ...steps.map((step) => step.memory)).toFixed(0)} MB`],
+    ],
+    curves: lossCurves(lines, manifest.vocabulary.modalities, manifest.baselines),
+    throughput: throughputCurve(lines),
+    samples,
+    attribution: manifest.attribution,
+    config: existsSync(configFile) ? readFileSync(configFile, 'utf8') : '',
+  };
+  const out = path.join(run, 'report.html');
+  writeFileAtomic(out, renderReport(data));
+  return out;
+}
