@@ -8,7 +8,7 @@ namespace mot {
 
 // Towers of one part of the model. Native code knows towers by index; the names are labels that go into tensor names.
 struct PartTowers {
-  std::vector<std::string> names;         // at least one, unique
+  std::vector<std::string> names;          // at least one, unique
   std::vector<int32_t> tower_of_modality;  // [modalities], each < names.size()
 };
 

@@ -14,17 +14,17 @@
 namespace mot {
 
 struct Losses {
-  double loss = 0;       // the objective: (weighted ce + z_loss * z^2) summed / total targets
-  double lm_loss = 0;    // cross-entropy sum / total targets
-  double z_loss = 0;     // sum of logsumexp^2 / total targets
+  double loss = 0;                    // the objective: (weighted ce + z_loss * z^2) summed / total targets
+  double lm_loss = 0;                 // cross-entropy sum / total targets
+  double z_loss = 0;                  // sum of logsumexp^2 / total targets
   std::vector<double> ce_sum;         // [modalities] plain sums over this batch, so that callers can pool batches
   std::vector<int64_t> target_count;  // [modalities]
 };
 
 struct AdamwOptions {
   double lr, beta1, beta2, eps, weight_decay;
-  double clip;    // global gradient norm; <= 0: no clipping
-  int64_t step;   // from 1
+  double clip;   // global gradient norm; <= 0: no clipping
+  int64_t step;  // from 1
 };
 
 struct OptimizerResult {
@@ -35,7 +35,8 @@ struct OptimizerResult {
 // One tensor of the memory plan, for `mot describe`.
 struct PlanEntry {
   std::string name;
-  std::string group;  // "weights", "gradients", "optimizer", "activations", "gradients of activations", "cache", "workspace", "tables"
+  std::string group;  // "weights", "gradients", "optimizer", "activations", "gradients of activations", "cache",
+                      // "workspace", "tables"
   std::string dtype;
   std::vector<int64_t> shape;
   int64_t bytes, offset;
@@ -58,8 +59,8 @@ class Model {
   const WeightList& weights() const;
   int64_t row_alignment() const;
   std::vector<PlanEntry> plan() const;
-  int64_t arena_bytes() const;        // planned
-  int64_t arena_high_water() const;   // furthest byte used so far, workspace included; equals arena_bytes after a step
+  int64_t arena_bytes() const;       // planned
+  int64_t arena_high_water() const;  // furthest byte used so far, workspace included; equals arena_bytes after a step
 
   // Flat arrays of weights().flat_count() elements. gradients, m, v: nullptr unless limits.training.
   float* weight_data();
@@ -98,7 +99,8 @@ class Model {
 
   // With a KV cache (limits.kv_slots > 0): groups made with KvAddress. Writes the keys and values of these tokens into
   // their slots and gives the logits of the chosen positions, f32 [count, V]. Prefill and decode are the same call.
-  void decode(const TokenGroups& groups, const int32_t* positions, int64_t count, float* logits, const AbortFlag& abort);
+  void decode(const TokenGroups& groups, const int32_t* positions, int64_t count, float* logits,
+              const AbortFlag& abort);
 
  private:
   struct Impl;

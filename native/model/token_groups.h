@@ -22,11 +22,11 @@ struct Batch {
 };
 
 struct TokenGroups {
-  int64_t tokens = 0;  // T
-  int64_t rows = 0;    // N >= T: with the padding rows of the backend's row alignment
-  int64_t kv_slots = 0;  // size of the cache that kv_row, kv_start and kv_end address; 0: keys are the batch's own
-  std::vector<int32_t> row;        // [T] sorted row of sequence position t
-  std::vector<int32_t> seq_row;    // [N] sequence position of sorted row n; -1: padding
+  int64_t tokens = 0;        // T
+  int64_t rows = 0;          // N >= T: with the padding rows of the backend's row alignment
+  int64_t kv_slots = 0;      // size of the cache that kv_row, kv_start and kv_end address; 0: keys are the batch's own
+  std::vector<int32_t> row;  // [T] sorted row of sequence position t
+  std::vector<int32_t> seq_row;                  // [N] sequence position of sorted row n; -1: padding
   std::vector<int32_t> token, position, target;  // [N] sorted; padding: -1, 0, -1
   std::vector<int32_t> target_modality;          // [N] sorted; -1 where there is no target
   std::vector<int32_t> kv_row;                   // [N] key/value row that sorted row n writes; -1: padding
@@ -45,7 +45,7 @@ struct KvAddress {
 // Validates every value against config and limits and throws Error("ERR_BATCH") naming array, index, value and bound:
 // token, modality, position, target and target_modality in range; intervals inside [0, keys), non-decreasing, each
 // row seeing itself; a row with a target has kv_end <= its own key + 1.
-TokenGroups make_token_groups(const ModelConfig& config, const Limits& limits, int64_t row_alignment, const Batch& batch,
-                              const KvAddress& kv = {});
+TokenGroups make_token_groups(const ModelConfig& config, const Limits& limits, int64_t row_alignment,
+                              const Batch& batch, const KvAddress& kv = {});
 
 }  // namespace mot

@@ -13,19 +13,19 @@ namespace mot {
 
 struct WeightInfo {
   std::string name;
-  std::vector<int64_t> shape;  // one or two dimensions
-  int64_t offset, count;       // elements in the flat array
-  bool decay;                  // two dimensions or more: AdamW's weight decay applies
+  std::vector<int64_t> shape;                               // one or two dimensions
+  int64_t offset, count;                                    // elements in the flat array
+  bool decay;                                               // two dimensions or more: AdamW's weight decay applies
   enum class Init { kNormal, kNormalResidual, kOne } init;  // std 0.02; 0.02 / sqrt(2 * layers); 1
 };
 
 class WeightList {
  public:
   explicit WeightList(const ModelConfig& config);
-  const std::vector<WeightInfo>& all() const { return list_; }       // checkpoint order, as in the reference
-  const WeightInfo& at(const std::string& name) const;               // Error("ERR_TENSOR_NAME") with the nearest name
-  int64_t flat_count() const { return flat_count_; }                 // with alignment gaps, which stay zero
-  int64_t parameter_count() const;                                   // without
+  const std::vector<WeightInfo>& all() const { return list_; }  // checkpoint order, as in the reference
+  const WeightInfo& at(const std::string& name) const;          // Error("ERR_TENSOR_NAME") with the nearest name
+  int64_t flat_count() const { return flat_count_; }            // with alignment gaps, which stay zero
+  int64_t parameter_count() const;                              // without
 
  private:
   std::vector<WeightInfo> list_;
