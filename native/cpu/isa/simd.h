@@ -18,6 +18,13 @@ namespace MOT_ISA_NAMESPACE {
 
 using bf16 = uint16_t;
 
+// Before a loop with a constant count: unrolls it whole, so that arrays of Vec indexed in it stay in registers.
+#if defined(__clang__)
+#define MOT_UNROLL _Pragma("unroll")
+#else
+#define MOT_UNROLL _Pragma("GCC unroll 32")
+#endif
+
 #if defined(__AVX512F__)
 static constexpr int kWidth = 16;  // lanes of a Vec
 #elif defined(__AVX2__)
@@ -30,6 +37,17 @@ typedef float Vec __attribute__((vector_size(kWidth * 4)));
 typedef int32_t IVec __attribute__((vector_size(kWidth * 4)));
 typedef uint32_t UVec __attribute__((vector_size(kWidth * 4)));
 typedef uint16_t HVec __attribute__((vector_size(kWidth * 2)));  // bf16 lanes
+
+// The numbers of the lanes, 0 .. kWidth-1, as a pack for shuffles.
+template <int... kLane>
+struct Lanes {};
+#if defined(__AVX512F__)
+using AllLanes = Lanes<0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15>;
+#elif defined(__AVX2__)
+using AllLanes = Lanes<0, 1, 2, 3, 4, 5, 6, 7>;
+#else
+using AllLanes = Lanes<0, 1, 2, 3>;
+#endif
 
 static inline Vec set1(float x) { return x - Vec{}; }
 static inline Vec zero() { return Vec{}; }
@@ -98,6 +116,30 @@ static inline void store(bf16* p, Vec v) {
 static inline Vec round_bf16(Vec v) { return widen(narrow(v)); }
 
 static inline Vec abs(Vec v) { return from_bits(bits(v) & 0x7fffffff); }
+
+// One step of the transposition below, for one pair of rows: exchanges the right half of every 2 * kStep lanes of a
+// with the left half of b.
+template <int kStep, int... kLane>
+static inline void exchange_halves(Vec& a, Vec& b, Lanes<kLane...>) {
+  Vec top = __builtin_shufflevector(a, b, (kLane & kStep ? kWidth + kLane - kStep : kLane)...);
+  b = __builtin_shufflevector(a, b, (kLane & kStep ? kWidth + kLane : kLane + kStep)...);
+  a = top;
+}
+
+template <int kStep>
+static inline void transpose_step(Vec (&row)[kWidth]) {
+  MOT_UNROLL
+  for (int i = 0; i < kWidth; i++)
+    if (!(i & kStep)) exchange_halves<kStep>(row[i], row[i + kStep], AllLanes{});
+}
+
+// row[i][j] becomes row[j][i]; lane bits are only moved.
+static inline void transpose(Vec (&row)[kWidth]) {
+  transpose_step<1>(row);
+  transpose_step<2>(row);
+  if constexpr (kWidth > 4) transpose_step<4>(row);
+  if constexpr (kWidth > 8) transpose_step<8>(row);
+}
 
 // Lanes are combined in a fixed tree: halves, then halves of halves.
 static inline float reduce_add(Vec v) {
