@@ -12,7 +12,7 @@ export interface Rotation {
 }
 
 /** Principal axes of `vectors` [n, d]. */
-export function principalAxes(vectors: ArrayLike<number>, dim: number): Rotation {
+export function principalAxes(vectors: Float64Array, dim: number): Rotation {
   const n = vectors.length / dim;
   const mean = new Float64Array(dim);
   for (let i = 0; i < n; i++) for (let a = 0; a < dim; a++) mean[a]! += vectors[i * dim + a]! / n;
@@ -34,13 +34,7 @@ export function principalAxes(vectors: ArrayLike<number>, dim: number): Rotation
 }
 
 /** y = basis (x - mean) for `x[xOffset ... + d)` into `y[yOffset ... + d)`. */
-export function rotate(
-  rotation: Rotation,
-  x: ArrayLike<number>,
-  xOffset: number,
-  y: Float64Array,
-  yOffset: number,
-): void {
+export function rotate(rotation: Rotation, x: Float64Array, xOffset: number, y: Float64Array, yOffset: number): void {
   const { mean, basis } = rotation;
   const dim = mean.length;
   for (let a = 0; a < dim; a++) {
@@ -51,7 +45,7 @@ export function rotate(
 }
 
 /** x = basis^T y (+ mean, when `addMean`). */
-export function rotateBack(rotation: Rotation, y: ArrayLike<number>, yOffset: number, addMean: boolean): Float32Array {
+export function rotateBack(rotation: Rotation, y: Float32Array, yOffset: number, addMean: boolean): Float32Array {
   const { mean, basis } = rotation;
   const dim = mean.length;
   const x = addMean ? Float64Array.from(mean) : new Float64Array(dim);

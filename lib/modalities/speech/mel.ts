@@ -8,40 +8,45 @@ const FLOOR = 3e-4;
 
 /** Triangles [MELS, BINS]: band m rises from the centre of band m - 1 and falls to that of m + 1. */
 const TRIANGLES = makeTriangles();
-const TRIANGLE_SUMS = Float64Array.from({ length: MELS }, (_, m) => {
-  let sum = 0;
-  for (let bin = 0; bin < BINS; bin++) sum += TRIANGLES[m * BINS + bin]!;
-  return sum;
+
+/** Bins [begin, end) that a band's triangle covers, and the sum of its weights. */
+const BANDS = Array.from({ length: MELS }, (_, m) => {
+  const row = TRIANGLES.subarray(m * BINS, (m + 1) * BINS);
+  const begin = row.findIndex((weight) => weight > 0);
+  const end = row.findLastIndex((weight) => weight > 0) + 1;
+  return { begin, end, sum: row.reduce((sum, weight) => sum + weight, 0) };
 });
 
 /** Log-mel features [frames, MELS] of 16 kHz samples: the log of each band's mean amplitude. */
-export function logMel(samples: Float32Array, frames: number): Float32Array {
+export function logMel(samples: Float32Array, frames: number): Float64Array {
   const re = new Float64Array(frames * BINS);
   const im = new Float64Array(frames * BINS);
   new Stft().forward(samples, frames, re, im);
-  const features = new Float32Array(frames * MELS);
+  const features = new Float64Array(frames * MELS);
   const magnitude = new Float64Array(BINS);
   for (let frame = 0; frame < frames; frame++) {
     for (let bin = 0, at = frame * BINS; bin < BINS; bin++, at++) {
       magnitude[bin] = Math.sqrt(re[at]! * re[at]! + im[at]! * im[at]!);
     }
-    for (let m = 0; m < MELS; m++) {
-      let sum = 0;
-      for (let bin = 0; bin < BINS; bin++) sum += TRIANGLES[m * BINS + bin]! * magnitude[bin]!;
-      features[frame * MELS + m] = Math.log(sum / TRIANGLE_SUMS[m]! + FLOOR);
-    }
+    BANDS.forEach(({ begin, end, sum }, m) => {
+      let amplitude = 0;
+      for (let bin = begin; bin < end; bin++) amplitude += TRIANGLES[m * BINS + bin]! * magnitude[bin]!;
+      features[frame * MELS + m] = Math.log(amplitude / sum + FLOOR);
+    });
   }
   return features;
 }
 
 /** Magnitudes [frames, BINS] of log-mel features: band amplitudes, interpolated between the centres of the bands. */
-export function melMagnitudes(features: Float32Array, frames: number): Float64Array {
+export function melMagnitudes(features: Float64Array, frames: number): Float64Array {
   const magnitudes = new Float64Array(frames * BINS);
   for (let frame = 0; frame < frames; frame++) {
-    for (let m = 0; m < MELS; m++) {
+    BANDS.forEach(({ begin, end }, m) => {
       const amplitude = Math.max(0, Math.exp(features[frame * MELS + m]!) - FLOOR);
-      for (let bin = 0; bin < BINS; bin++) magnitudes[frame * BINS + bin]! += amplitude * TRIANGLES[m * BINS + bin]!;
-    }
+      for (let bin = begin; bin < end; bin++) {
+        magnitudes[frame * BINS + bin]! += amplitude * TRIANGLES[m * BINS + bin]!;
+      }
+    });
   }
   return magnitudes;
 }

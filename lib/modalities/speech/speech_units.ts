@@ -57,7 +57,7 @@ export class SpeechTokenizer implements Tokenizer<Sound> {
     const total = features.reduce((sum, part) => sum + part.length, 0);
     if (total === 0)
       throw new MotError('ERR_ARGUMENT', 'SpeechTokenizer.train needs at least one sound that is not empty');
-    const all = new Float32Array(total);
+    const all = new Float64Array(total);
     let at = 0;
     for (const part of features) {
       all.set(part, at);
@@ -111,7 +111,7 @@ export class SpeechTokenizer implements Tokenizer<Sound> {
       return { unit, frames: Math.round(FRAMES * Math.min(run, LONGEST_RUN)) };
     });
     const frames = runs.reduce((sum, run) => sum + run.frames, 0);
-    const features = new Float32Array(frames * MELS);
+    const features = new Float64Array(frames * MELS);
     let frame = 0;
     for (const run of runs) {
       const unit = rotateBack(this.#rotation, this.#codes, run.unit * DIM, true);
@@ -150,7 +150,7 @@ export function collapseRepeats(ids: Int32Array): Int32Array {
 }
 
 /** Features [units, DIM] of a sound. */
-function unitFeatures(sound: Sound): Float32Array {
+function unitFeatures(sound: Sound): Float64Array {
   const resampled = resample(sound.samples, sound.sampleRate, SAMPLE_RATE);
   const gain = Math.min(Math.max(LEVEL / level(resampled), 1 / MOST_GAIN), MOST_GAIN);
   const samples = resampled.map((sample) => gain * sample);
@@ -171,7 +171,7 @@ function level(samples: Float32Array): number {
 }
 
 /** Frame i of `count` of a unit's FRAMES frames, stretched evenly. */
-function stretch(unit: Float32Array, i: number, count: number, features: Float32Array, offset: number): void {
+function stretch(unit: Float32Array, i: number, count: number, features: Float64Array, offset: number): void {
   const place = Math.min(Math.max(((i + 0.5) * FRAMES) / count - 0.5, 0), FRAMES - 1);
   const low = Math.min(Math.floor(place), FRAMES - 2);
   const share = place - low;
