@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
-import { act, packageRoot, packageVersion, printJson, table } from './common.js';
+import { packageRoot, packageVersion } from '../package.js';
+import { act, printJson, table } from './common.js';
 
 /** Adds `mot doctor`. */
 export function registerDoctor(program: Command): void {

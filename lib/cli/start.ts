@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import type { Command } from 'commander';
-import { act, packageRoot } from './common.js';
+import { packageRoot } from '../package.js';
+import { act } from './common.js';
 import { stopOnSignals } from './train.js';
 
 /** Adds `mot start`, which `npm start` runs. */

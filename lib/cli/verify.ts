@@ -44,7 +44,7 @@ async function verify(files: string[], flags: VerifyFlags): Promise<void> {
   const results: VerifyResult[] = [];
   let chosen = files;
   if (files.length === 0) {
-    const packaged = packagedGoldenFiles();
+    const packaged = await packagedGoldenFiles();
     skipped.push(...packaged.skipped);
     chosen = packaged.files;
     if (chosen.length === 0) throw new MotError('ERR_FILE_OPEN', 'this package has no golden files; name one.');

@@ -4,9 +4,12 @@ import { emojiOptionsSchema } from '../data/emoji/options.js';
 import { MotError } from '../errors.js';
 import type { Vocabulary } from '../modalities/vocabulary.js';
 import { applyOverrides, readConfigFile, type ConfigSource } from './file.js';
-import { modelConfigSchema, type ModelConfig } from './model_config.js';
+import { parseModelConfig, type ModelConfig } from './model_config.js';
 import { parseWith } from './parse.js';
 import { trainConfigSchema } from './train_config.js';
+
+/** How messages call the model of a run config. */
+const MODEL = 'model of the run config';
 
 /** The `data` part of a run config. */
 export const dataConfigSchema = z.strictObject({
@@ -44,7 +47,7 @@ export function parseRunConfig(source: ConfigSource, defaultOut: string): RunCon
   const config = parseWith(runConfigSchema, { out: defaultOut, ...source.value }, 'run config', { where: source.where });
   // Mistakes in the model are told now, not after minutes of preparing data. What the data set decides is filled in.
   const model = { vocab: 2, modalities: ['text', 'image', 'speech'], ...config.model };
-  parseWith(z.strictObject({ model: modelConfigSchema }), { model }, 'run config', { where: source.where });
+  parseModelConfig(model, { what: MODEL, where: (key) => source.where(['model', ...key]) });
   return config;
 }
 
@@ -65,5 +68,5 @@ export function modelOfRun(config: RunConfig, vocabulary: Vocabulary): ModelConf
       'ERR_CONFIG',
       `model.modalities are ${JSON.stringify(modalities)}, but the data set has ${JSON.stringify(vocabulary.modalities)}; leave them out, they follow from the data.`,
     );
-  return parseWith(z.strictObject({ model: modelConfigSchema }), { model: { ...config.model, vocab, modalities } }, 'run config').model;
+  return parseModelConfig({ ...config.model, vocab, modalities }, { what: MODEL });
 }

@@ -10,8 +10,10 @@ import { trainStep } from './trainer.js';
 const count = z.int().min(1);
 
 const trainOptionsSchema = z.strictObject({
-  /** Steps at most. Default: until the documents end; the learning rate then stays at `lr` after the warm-up. */
+  /** Step to end with. Default: until the documents end; the learning rate then stays at `lr` after the warm-up. */
   steps: count.default(Infinity),
+  /** Steps that this model was trained before; steps are counted on from there. Default 0. */
+  startStep: z.int().min(0).default(0),
   /** Packed sequences of one step. Default 1. */
   sequences: count.default(1),
   /** Tokens of a sequence; no document may be longer. Default: as many as the model takes at once. */
@@ -66,7 +68,7 @@ export async function* train(
   const microSequences = Array.from({ length: sequences }, (_, i) => sequences - i).find(
     (size) => size <= atOnce && sequences % size === 0,
   )!;
-  const state = { step: 0, skipped: 0, cursor: 0 };
+  const state = { step: settings.startStep, skipped: 0, cursor: 0 };
   const trainer = { model, modalities: model.config.modalities, settings, state };
   const batches = packDocuments(documents, { sequences, seqLen, microSequences });
   const began = performance.now();

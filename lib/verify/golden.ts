@@ -12,8 +12,8 @@
  *     after.NAME   weights after them
  */
 import { MotError } from '../errors.js';
+import { SafetensorsFile, writeSafetensors } from '../io/safetensors.js';
 import type { Batch } from '../model/batch.js';
-import { loadAddon } from '../native/load.js';
 
 /** Keys of the config that are not the model's. */
 const NOTES = ['lr', 'present', 'lengths', 'window', 'seed'];
@@ -43,24 +43,19 @@ export interface GoldenFile {
  *
  * @throws MotError ERR_FILE_OPEN, ERR_FILE_FORMAT.
  */
-export function readGolden(path: string): GoldenFile {
-  const file = loadAddon().openSafetensors(path);
-  try {
-    const config = parseConfig(path, file.metadata()['config']);
-    const model = Object.fromEntries(Object.entries(config).filter(([key]) => !NOTES.includes(key)));
-    const lr = config['lr'];
-    if (typeof lr !== 'number' || !(lr > 0)) throw new MotError('ERR_FILE_FORMAT', `${path}: its config has no lr.`);
-    const tensors = new Map<string, GoldenTensor>();
-    for (const { name, dtype, shape } of file.tensors()) {
-      if (dtype !== 'F32' && dtype !== 'I32')
-        throw new MotError('ERR_FILE_FORMAT', `${path}: ${name} is ${dtype}; golden files hold F32 and I32.`);
-      const bytes = file.read(name, 0, elements(shape));
-      tensors.set(name, { shape, values: dtype === 'I32' ? new Int32Array(bytes) : new Float32Array(bytes) });
-    }
-    return { config, model, lr, tensors };
-  } finally {
-    file.close();
+export async function readGolden(path: string): Promise<GoldenFile> {
+  using file = await SafetensorsFile.open(path);
+  const config = parseConfig(path, file.metadata['config']);
+  const model = Object.fromEntries(Object.entries(config).filter(([key]) => !NOTES.includes(key)));
+  const lr = config['lr'];
+  if (typeof lr !== 'number' || !(lr > 0)) throw new MotError('ERR_FILE_FORMAT', `${path}: its config has no lr.`);
+  const tensors = new Map<string, GoldenTensor>();
+  for (const { name, dtype, shape } of file.tensors) {
+    if (dtype !== 'F32' && dtype !== 'I32')
+      throw new MotError('ERR_FILE_FORMAT', `${path}: ${name} is ${dtype}; golden files hold F32 and I32.`);
+    tensors.set(name, { shape, values: file.read(name) as GoldenValues });
   }
+  return { config, model, lr, tensors };
 }
 
 function parseConfig(path: string, text: string | undefined): Record<string, unknown> {
@@ -125,11 +120,6 @@ export async function writeGolden(
   config: Record<string, unknown>,
   tensors: ReadonlyMap<string, GoldenTensor>,
 ): Promise<void> {
-  const list = [...tensors].map(([name, { shape, values }]) => ({
-    name,
-    dtype: values instanceof Int32Array ? 'I32' : 'F32',
-    shape,
-    data: values,
-  }));
-  await loadAddon().writeSafetensors(path, list, { config: JSON.stringify(config) });
+  const list = [...tensors].map(([name, { shape, values }]) => ({ name, shape, data: values }));
+  await writeSafetensors(path, list, { config: JSON.stringify(config) });
 }

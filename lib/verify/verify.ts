@@ -1,14 +1,12 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { packageRoot } from '../cli/common.js';
-import { parseModelConfig } from '../config/model_config.js';
 import { MotError } from '../errors.js';
 import type { Batch } from '../model/batch.js';
-import { Model } from '../model/model.js';
+import { Model, type ModelConfigInput } from '../model/model.js';
+import { packageRoot } from '../package.js';
 import { checkConsistency, checkRowsWithoutGradient } from './consistency.js';
 import {
   batchOf,
-  elements,
   GOLDEN_ADAMW,
   GOLDEN_STEPS,
   readGolden,
@@ -41,14 +39,14 @@ export interface VerifyResult {
 }
 
 /** Golden files that came with this package: those that it computes, and those that it does not, with the reason. */
-export function packagedGoldenFiles(): { files: string[]; skipped: { file: string; reason: string }[] } {
+export async function packagedGoldenFiles(): Promise<{ files: string[]; skipped: { file: string; reason: string }[] }> {
   const folder = join(packageRoot(), 'test', 'golden');
   const all = existsSync(folder) ? readdirSync(folder).filter((name) => name.endsWith('.safetensors')).sort() : [];
   const files: string[] = [];
   const skipped: { file: string; reason: string }[] = [];
   for (const name of all) {
     const file = join(folder, name);
-    const reason = unsupported(readGolden(file).config);
+    const reason = unsupported((await readGolden(file)).config);
     if (reason === undefined) files.push(file);
     else skipped.push({ file, reason });
   }
@@ -68,7 +66,7 @@ export function packagedGoldenFiles(): { files: string[]; skipped: { file: strin
  */
 export async function verifyFile(path: string, options: VerifyOptions = {}): Promise<VerifyResult> {
   const { device = 'cpu', dtype = 'f32', threads = 0 } = options;
-  const file = readGolden(path);
+  const file = await readGolden(path);
   const reason = unsupported(file.config);
   if (reason !== undefined) throw new MotError('ERR_UNSUPPORTED', `${path}: ${reason}.`);
   const computed = await compute(path, file, device, dtype, threads);
@@ -86,15 +84,15 @@ export async function verifyFile(path: string, options: VerifyOptions = {}): Pro
 async function compute(
   path: string,
   file: GoldenFile,
-  device: string,
+  device: 'cpu' | 'reference',
   dtype: 'f32' | 'bf16',
   threads: number,
 ): Promise<Map<string, GoldenTensor>> {
-  const config = parseModelConfig(file.model);
   const batch = batchOf(path, file);
   const tokens = batch.token.length;
   const positions = batch.position.reduce((most, position) => Math.max(most, position + 1), 1);
-  await using model = await Model.create(config, { device, dtype, threads, tokens, positions, training: true });
+  await using model = await Model.create(file.model as ModelConfigInput, { device, dtype, threads, tokens, positions, seed: null });
+  const { config } = model;
   const names = model.tensors();
   const out = new Map<string, GoldenTensor>();
   const put = (name: string, shape: number[], values: ArrayLike<number>): void => {

@@ -1,0 +1,140 @@
+import { join } from 'node:path';
+import { modelOfRun, type RunConfig } from '../config/run_config.js';
+import { openDataset, type Dataset } from '../data/open_dataset.js';
+import { batchesOf, Loader } from '../data/loader.js';
+import type { SplitName } from '../data/dataset.js';
+import { MotError } from '../errors.js';
+import { Model, type ModelOptions } from '../model/model.js';
+import { MODEL_FILE, OPTIMIZER_FILE, writeCheckpoint, type TrainerState } from './checkpoint.js';
+import { isStep, type MetricsLine } from './metrics.js';
+import { silent, type Progress } from './progress.js';
+import { openRunFolder } from './run_folder.js';
+import { runTrainer } from './trainer.js';
+
+/** Options of `runTraining`. */
+export interface RunOptions {
+  /** Go on from the newest checkpoint of the run folder, or start where there is none. Default false. */
+  resume?: boolean;
+  /** Default: silence. */
+  progress?: Progress;
+  /** Raised to finish the step, save and return. */
+  stop?: AbortSignal;
+}
+
+/** Where a run stands. */
+export interface RunResult {
+  /** Folder of the run. */
+  out: string;
+  /** Steps done. */
+  step: number;
+  /** Whether that is all of them. */
+  finished: boolean;
+  /** The newest checkpoint. */
+  checkpoint: string;
+  /** The last step and the last validation of each split. */
+  last: MetricsLine[];
+}
+
+/** Splits that training does not see; both are watched. */
+const WATCHED: readonly SplitName[] = ['validation', 'heldout'];
+
+/**
+ * A whole training run into its folder, as `mot train` does it. Prepares the embedded data set where it is missing.
+ * Everything follows from the config: with the same one, and the same kind of processor, losses and weights are the same
+ * bits, however often the run was stopped and resumed.
+ *
+ * @throws MotError ERR_USAGE when `out` holds a run and `resume` is not set, ERR_CONFIG, ERR_DATA, ERR_FILE_WRITE,
+ *   ERR_NOT_FINITE.
+ */
+export async function runTraining(config: RunConfig, options: RunOptions = {}): Promise<RunResult> {
+  const { resume = false, progress = silent, stop } = options;
+  const dataset = await datasetOf(config, progress);
+  const { manifest } = dataset;
+  const { train } = config;
+  if (manifest.longestDocument > train.seq_len)
+    throw new MotError(
+      'ERR_CONFIG',
+      `train.seq_len is ${train.seq_len}, but the longest document has ${manifest.longestDocument} tokens; raise it to that.`,
+    );
+  const modelConfig = modelOfRun(config, manifest.vocabulary);
+  const resolved = { ...config, model: modelConfig };
+  const say = (sentence: string): void => progress.say(sentence);
+  const folder = openRunFolder(config.out, { ...resolved }, manifest.fingerprint, resume, say);
+  const last = new Map<string, MetricsLine>();
+  try {
+    await using model = await Model.create(modelConfig, modelOptions(config));
+    const state: TrainerState = folder.checkpoint?.state ?? {
+      step: 0,
+      skipped: 0,
+      cursor: 0,
+      seed: train.seed,
+      config: {},
+      elapsed: 0,
+      dataset: { folder: dataset.folder, fingerprint: manifest.fingerprint },
+    };
+    state.config = { ...resolved };
+    state.dataset.folder = dataset.folder;
+    let checkpoint = '';
+    if (folder.checkpoint) {
+      checkpoint = folder.checkpoint.path;
+      await model.load(join(checkpoint, MODEL_FILE));
+      await model.load(join(checkpoint, OPTIMIZER_FILE), ['m', 'v']);
+      say(`resumed_from step ${state.step}: ${checkpoint}`);
+    }
+    const pack = { sequences: train.sequences, seqLen: train.seq_len, microSequences: train.micro_sequences };
+    const finished = await runTrainer({
+      model,
+      modalities: modelConfig.modalities,
+      settings: {
+        steps: train.steps,
+        lr: train.lr,
+        minLrRatio: train.min_lr_ratio,
+        warmupSteps: train.warmup_steps,
+        beta1: train.beta1,
+        beta2: train.beta2,
+        eps: train.eps,
+        weightDecay: train.weight_decay,
+        clip: train.clip,
+        validateEvery: train.validate_every,
+        checkpointEvery: train.checkpoint_every,
+      },
+      state,
+      batches: new Loader(dataset.source('train'), { ...pack, seed: train.seed }).batches(state.cursor),
+      validation: WATCHED.filter((split) => train.validation_documents > 0 && manifest.splits[split].documents > 0).map(
+        (split) => ({
+          split,
+          batches: batchesOf(dataset.source(split), { ...pack, sequences: train.micro_sequences }, train.validation_documents),
+        }),
+      ),
+      record(line) {
+        folder.metrics.append(line);
+        last.set(isStep(line) ? 'step' : `${line.event} ${'split' in line ? line.split : ''}`, line);
+      },
+      async checkpoint(now) {
+        folder.metrics.sync();
+        checkpoint = await writeCheckpoint(config.out, now, train.keep_checkpoints, async (path) => {
+          await model.save(join(path, MODEL_FILE));
+          await model.save(join(path, OPTIMIZER_FILE), ['m', 'v']);
+        });
+      },
+      progress,
+      ...(stop ? { stop } : {}),
+    });
+    return { out: config.out, step: state.step, finished, checkpoint, last: [...last.values()] };
+  } finally {
+    folder.metrics.close();
+    dataset.close();
+  }
+}
+
+/** Limits and number format of the model of a run. */
+function modelOptions({ train }: RunConfig): ModelOptions {
+  return {
+    device: train.device,
+    dtype: train.dtype,
+    threads: train.threads,
+    tokens: train.micro_sequences * train.seq_len,
+    positions: train.seq_len,
+    seed: train.seed,
+  };
+}
