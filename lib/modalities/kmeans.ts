@@ -152,6 +152,8 @@ export interface KmeansOptions {
   codes: number;
   /** Lloyd iterations at most; it stops earlier when no vector changes its code. Default 20. */
   iterations?: number;
+  /** Weight of each vector (> 0). Default 1. */
+  weights?: Float64Array;
   /** Default 0. */
   seed?: number;
 }
@@ -169,18 +171,25 @@ export function kmeans(vectors: Float64Array, dim: number, options: KmeansOption
   if (!Number.isInteger(n) || n < 1 || !Number.isInteger(count) || count < 1) {
     throw new MotError('ERR_ARGUMENT', `kmeans: expected at least one vector of ${dim} numbers and at least one code`);
   }
-  const codes = plusPlus(vectors, dim, count, seed);
+  const weights = options.weights ?? new Float64Array(n).fill(1);
+  const codes = plusPlus(vectors, weights, dim, count, seed);
   const assignment = new Int32Array(n).fill(-1);
   const distance = new Float64Array(n);
   for (let iteration = 0; ; iteration++) {
     const changed = assign(vectors, dim, codes, assignment, distance);
     if (changed === 0 || iteration === iterations) return { codes, assignment };
-    moveToMeans(vectors, dim, codes, assignment, distance);
+    moveToMeans(vectors, weights, dim, codes, assignment, distance);
   }
 }
 
-/** k-means++: each next code is a vector drawn in proportion to its squared distance from the codes so far. */
-function plusPlus(vectors: Float64Array, dim: number, count: number, seed: number): Float32Array {
+/** k-means++: each next code is a vector drawn in proportion to its weight and squared distance from the codes so far. */
+function plusPlus(
+  vectors: Float64Array,
+  weights: Float64Array,
+  dim: number,
+  count: number,
+  seed: number,
+): Float32Array {
   const n = vectors.length / dim;
   const key = randomKey(seed, 'kmeans++');
   const codes = new Float32Array(count * dim);
@@ -192,11 +201,11 @@ function plusPlus(vectors: Float64Array, dim: number, count: number, seed: numbe
     for (let i = 0; i < n; i++) {
       const d = squaredDistance(vectors, i * dim, codes, code * dim, dim, distance[i]!);
       if (d < distance[i]!) distance[i] = d;
-      total += distance[i]!;
+      total += weights[i]! * distance[i]!;
     }
     let left = randomUniform(key, code + 1) * total;
     chosen = 0;
-    while (chosen < n - 1 && (left -= distance[chosen]!) >= 0) chosen++;
+    while (chosen < n - 1 && (left -= weights[chosen]! * distance[chosen]!) >= 0) chosen++;
   }
   return codes;
 }
@@ -244,6 +253,7 @@ function quarterOfNearestGap(codes: Float32Array, dim: number): Float64Array {
 /** Moves each code to the mean of its vectors; a code without vectors takes the vector that is worst served. */
 function moveToMeans(
   vectors: Float64Array,
+  weights: Float64Array,
   dim: number,
   codes: Float32Array,
   assignment: Int32Array,
@@ -251,11 +261,11 @@ function moveToMeans(
 ): void {
   const count = codes.length / dim;
   const sum = new Float64Array(count * dim);
-  const members = new Int32Array(count);
+  const members = new Float64Array(count);
   for (let i = 0; i < assignment.length; i++) {
     const code = assignment[i]!;
-    members[code]!++;
-    for (let j = 0; j < dim; j++) sum[code * dim + j]! += vectors[i * dim + j]!;
+    members[code]! += weights[i]!;
+    for (let j = 0; j < dim; j++) sum[code * dim + j]! += weights[i]! * vectors[i * dim + j]!;
   }
   for (let code = 0; code < count; code++) {
     if (members[code]! > 0) {
@@ -263,7 +273,9 @@ function moveToMeans(
       continue;
     }
     let worst = 0;
-    for (let i = 1; i < distance.length; i++) if (distance[i]! > distance[worst]!) worst = i;
+    for (let i = 1; i < distance.length; i++) {
+      if (weights[i]! * distance[i]! > weights[worst]! * distance[worst]!) worst = i;
+    }
     codes.set(vectors.subarray(worst * dim, (worst + 1) * dim), code * dim);
     distance[worst] = 0;
   }

@@ -25,7 +25,10 @@ export interface ImageTokenizerOptions {
 }
 
 /** Codes of the first stage that encode() tries for a patch. */
-const CANDIDATES = 8;
+const CANDIDATES = 4;
+
+/** Patches whose codes are remembered (pictures repeat many: background, the same motif); then it starts afresh. */
+const REMEMBERED_PATCHES = 100_000;
 
 /**
  * Pictures as codes of their patches. A patch is the sum of one code of each stage (residual k-means, the codebooks
@@ -46,6 +49,8 @@ export class ImageTokenizer implements Tokenizer<Picture> {
   /** The same as pixels [stages * codes, d], by local id. */
   readonly #pixels: Float32Array;
   readonly #encoder: PatchEncoder;
+  /** Ids of patches by their bytes. */
+  readonly #remembered = new Map<string, Int32Array>();
 
   private constructor(grid: PatchGrid, rotation: Rotation, books: Float32Array[]) {
     this.grid = grid;
@@ -71,7 +76,7 @@ export class ImageTokenizer implements Tokenizer<Picture> {
     const grid = patchGrid(pictureSize, patchSize);
     if (pictures.length === 0) throw new MotError('ERR_ARGUMENT', 'ImageTokenizer.train needs at least one picture');
     for (const picture of pictures) checkPicture(grid, picture);
-    const raw = samplePatches(grid, pictures, options.patches ?? 60000, seed);
+    const { patches: raw, weights } = samplePatches(grid, pictures, options.patches ?? 60000, seed);
     const rotation = principalAxes(raw, grid.dim);
     const patches = new Float64Array(raw.length);
     for (let at = 0; at < raw.length; at += grid.dim) rotate(rotation, raw, at, patches, at);
@@ -79,30 +84,38 @@ export class ImageTokenizer implements Tokenizer<Picture> {
     const books: Float32Array[] = [];
     const residual = patches.slice();
     for (let stage = 0; stage < stages; stage++) {
-      const result = kmeans(residual, grid.dim, { codes, seed: seed + stage });
+      const result = kmeans(residual, grid.dim, { codes, weights, seed: seed + stage });
       books.push(result.codes);
       result.assignment.forEach((code, i) => addCode(residual, i, result.codes, code, grid.dim, -1));
     }
-    if (stages > 1) for (let round = 0; round < rounds; round++) fitTogether(patches, grid.dim, books);
+    if (stages > 1) for (let round = 0; round < rounds; round++) fitTogether(patches, weights, grid.dim, books);
     return new ImageTokenizer(grid, rotation, books);
   }
 
   encode(picture: Picture): Int32Array {
     checkPicture(this.grid, picture);
-    const { dim, count } = this.grid;
     const ids = new Int32Array(this.length);
-    const raw = new Float64Array(dim);
-    const patch = new Float64Array(dim);
-    const codes = new Int32Array(this.stages);
-    for (let index = 0; index < count; index++) {
-      readPatch(this.grid, picture.data, index, raw, 0);
-      rotate(this.#rotation, raw, 0, patch, 0);
-      this.#encoder.encode(patch, 0, codes);
-      for (let stage = 0; stage < this.stages; stage++) {
-        ids[index * this.stages + stage] = stage * this.codes + codes[stage]!;
+    const patch = Buffer.alloc(this.grid.dim);
+    for (let index = 0; index < this.grid.count; index++) {
+      readPatch(this.grid, picture.data, index, patch, 0);
+      const key = patch.toString('latin1');
+      let known = this.#remembered.get(key);
+      if (known === undefined) {
+        if (this.#remembered.size >= REMEMBERED_PATCHES) this.#remembered.clear();
+        known = this.#encodePatch(patch);
+        this.#remembered.set(key, known);
       }
+      ids.set(known, index * this.stages);
     }
     return ids;
+  }
+
+  #encodePatch(patch: Uint8Array): Int32Array {
+    const rotated = new Float64Array(this.grid.dim);
+    rotate(this.#rotation, Float64Array.from(patch), 0, rotated, 0);
+    const ids = new Int32Array(this.stages);
+    this.#encoder.encode(rotated, 0, ids);
+    return ids.map((code, stage) => stage * this.codes + code);
   }
 
   /** Patches without ids have the mean colour; ids beyond a whole picture are ignored. */
@@ -213,7 +226,7 @@ class PatchEncoder {
 
 /** One round of fitting all stages together: encode with all books, then each book in turn becomes the mean of what
  * the others leave. A code that no patch uses stays where it is. */
-function fitTogether(patches: Float64Array, dim: number, books: Float32Array[]): void {
+function fitTogether(patches: Float64Array, weights: Float64Array, dim: number, books: Float32Array[]): void {
   const n = patches.length / dim;
   const encoder = new PatchEncoder(books, dim);
   const paths = new Int32Array(n * books.length);
@@ -227,12 +240,12 @@ function fitTogether(patches: Float64Array, dim: number, books: Float32Array[]):
   books.forEach((book, stage) => {
     const count = book.length / dim;
     const sum = new Float64Array(book.length);
-    const members = new Int32Array(count);
+    const members = new Float64Array(count);
     for (let i = 0; i < n; i++) {
       const code = paths[i * books.length + stage]!;
       addCode(residual, i, book, code, dim, 1);
-      members[code]!++;
-      for (let j = 0; j < dim; j++) sum[code * dim + j]! += residual[i * dim + j]!;
+      members[code]! += weights[i]!;
+      for (let j = 0; j < dim; j++) sum[code * dim + j]! += weights[i]! * residual[i * dim + j]!;
     }
     for (let code = 0; code < count; code++) {
       if (members[code] === 0) continue;
@@ -247,16 +260,28 @@ function addCode(vectors: Float64Array, i: number, book: Float32Array, code: num
   for (let j = 0; j < dim; j++) vectors[i * dim + j]! += sign * book[code * dim + j]!;
 }
 
-/** `wanted` patches (or all, when there are fewer), one at random from each of equal stretches of all patches. */
-function samplePatches(grid: PatchGrid, pictures: readonly Picture[], wanted: number, seed: number): Float64Array {
+/**
+ * `wanted` patches (or all, when there are fewer), one at random from each of equal stretches of all patches: the
+ * distinct ones [n, d] and how often each was drawn.
+ */
+function samplePatches(
+  grid: PatchGrid,
+  pictures: readonly Picture[],
+  wanted: number,
+  seed: number,
+): { patches: Float64Array; weights: Float64Array } {
   const total = pictures.length * grid.count;
-  const n = Math.min(wanted, total);
+  const drawn = Math.min(wanted, total);
   const key = randomKey(seed, 'patches');
-  const patches = new Float64Array(n * grid.dim);
-  for (let i = 0; i < n; i++) {
-    const place = n === total ? i : Math.floor(((i + randomUniform(key, i)) * total) / n);
-    const picture = pictures[Math.floor(place / grid.count)]!;
-    readPatch(grid, picture.data, place % grid.count, patches, i * grid.dim);
+  const counts = new Map<string, number>();
+  const patch = Buffer.alloc(grid.dim);
+  for (let i = 0; i < drawn; i++) {
+    const place = drawn === total ? i : Math.floor(((i + randomUniform(key, i)) * total) / drawn);
+    readPatch(grid, pictures[Math.floor(place / grid.count)]!.data, place % grid.count, patch, 0);
+    const bytes = patch.toString('latin1');
+    counts.set(bytes, (counts.get(bytes) ?? 0) + 1);
   }
-  return patches;
+  const patches = new Float64Array(counts.size * grid.dim);
+  [...counts.keys()].forEach((bytes, i) => patches.set(Buffer.from(bytes, 'latin1'), i * grid.dim));
+  return { patches, weights: Float64Array.from(counts.values()) };
 }

@@ -34,7 +34,13 @@ export function checkPicture(grid: PatchGrid, picture: Picture): void {
 }
 
 /** Copies patch `index` of a picture into `patch[offset ... + dim)`. */
-export function readPatch(grid: PatchGrid, data: Uint8Array, index: number, patch: Float64Array, offset: number): void {
+export function readPatch(
+  grid: PatchGrid,
+  data: Uint8Array,
+  index: number,
+  patch: Float64Array | Uint8Array,
+  offset: number,
+): void {
   const rowLength = grid.patchSize * 3;
   let from = pixelOffset(grid, index);
   for (let y = 0; y < grid.patchSize; y++, from += grid.pictureSize * 3) {
