@@ -22,6 +22,8 @@ static inline Vec load_upto(const T* p, int64_t n) {
 //   load_row(p, n)             kWidth units from consecutive elements; zero beyond the first n elements
 //   load_columns(p, q, n)      for kWidth columns the unit of the elements p[i] and q[i] (q == nullptr: zeros; not used
 //                              when kDepth is 1); zero beyond the first n columns
+//   units(p, q)                units of vectors p and q (not used when kDepth is 1), lane by lane
+//   rounded(p)                 what p is as an operand
 //   multiply_add(sum, a, b)    sum + a * b
 struct F32Operand {
   static constexpr int kDepth = 1;
@@ -33,6 +35,8 @@ struct F32Operand {
   static inline Vec load_columns(const T* p, const T*, int64_t n) {
     return load_upto(p, n);
   }
+  static inline Vec units(Vec p, Vec) { return p; }
+  static inline Vec rounded(Vec p) { return p; }
   static inline Vec multiply_add(Vec sum, Vec a, Vec b) { return fma(a, b, sum); }
 };
 
@@ -61,6 +65,9 @@ struct Bf16Operand {
     return interleave(_mm512_maskz_inserti64x4(0xff, _mm512_castsi256_si512(low), high, 1));
   }
 
+  static inline Vec units(Vec p, Vec q) { return interleave(reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(q, p))); }
+  static inline Vec rounded(Vec p) { return round_bf16(p); }
+
   static inline Vec multiply_add(Vec sum, Vec a, Vec b) {
     return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
   }
@@ -83,6 +90,8 @@ struct Bf16Operand {
   static inline Vec load_row(const bf16* p, int64_t n) { return load_upto(p, n); }
   static inline Vec load_columns(const float* p, const float*, int64_t n) { return round_bf16(load_upto(p, n)); }
   static inline Vec load_columns(const bf16* p, const bf16*, int64_t n) { return load_upto(p, n); }
+  static inline Vec units(Vec p, Vec) { return round_bf16(p); }
+  static inline Vec rounded(Vec p) { return round_bf16(p); }
   static inline Vec multiply_add(Vec sum, Vec a, Vec b) { return fma(a, b, sum); }
 };
 
