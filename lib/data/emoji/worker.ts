@@ -1,0 +1,42 @@
+import { ImageTokenizer, type ImageTokenizerOptions } from '../../modalities/image/patch_codebook.js';
+import { SpeechTokenizer, type SpeechTokenizerOptions } from '../../modalities/speech/speech_units.js';
+import type { TensorSet } from '../../modalities/tensors.js';
+import type { Picture, Sound } from '../../modalities/tokenizer.js';
+import { serveTasks } from '../worker_tasks.js';
+import type { Sprite } from './render.js';
+import { encodeSprite, type SpriteCodes } from './sprite_codes.js';
+import { Speaker } from './speech.js';
+
+/** What the workers of `mot prepare emoji` do, by name: task and result are structured clones. */
+export interface EmojiTasks {
+  /** Speaks pieces of captions. */
+  speak: { task: { folder: string; pieces: { text: string; voice: string }[] }; result: Sound[] };
+  trainImage: { task: { pictures: Picture[]; options: ImageTokenizerOptions }; result: TensorSet };
+  trainSpeech: { task: { sounds: Sound[]; options: SpeechTokenizerOptions }; result: TensorSet };
+  /** Ids of sprites on every background. */
+  encodeSprites: { task: { tokenizer: TensorSet; sprites: Sprite[] }; result: SpriteCodes[] };
+  encodeSounds: { task: { tokenizer: TensorSet; sounds: Sound[] }; result: Int32Array[] };
+}
+
+serveTasks<EmojiTasks>({
+  async speak({ folder, pieces }) {
+    const speaker = await Speaker.open(folder);
+    try {
+      const sounds: Sound[] = [];
+      for (const { text, voice } of pieces) sounds.push(await speaker.say(text, voice));
+      return sounds;
+    } finally {
+      speaker.close();
+    }
+  },
+  trainImage: ({ pictures, options }) => ImageTokenizer.train(pictures, options).toTensors(),
+  trainSpeech: ({ sounds, options }) => SpeechTokenizer.train(sounds, options).toTensors(),
+  encodeSprites({ tokenizer, sprites }) {
+    const image = ImageTokenizer.fromTensors(tokenizer);
+    return sprites.map((sprite) => encodeSprite(image, sprite));
+  },
+  encodeSounds({ tokenizer, sounds }) {
+    const speech = SpeechTokenizer.fromTensors(tokenizer);
+    return sounds.map((sound) => speech.encode(sound));
+  },
+});

@@ -1,0 +1,80 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { parseWith } from '../config/parse.js';
+import { MotError } from '../errors.js';
+import type { DatasetManifest, SplitName } from './dataset.js';
+import { ShardSource } from './shard.js';
+
+const count = z.int().min(0);
+const range = z.strictObject({ begin: count, end: count });
+/** A file of the data set: inside its folder. */
+const fileName = z.string().regex(/^[\w.-]+$/);
+const baselines = z.record(z.string(), z.object({ unigram: z.number(), bigram: z.number() }));
+const split = z.object({
+  shards: z.array(z.object({ file: fileName, documents: count, tokens: count })),
+  documents: count,
+  tokens: count,
+  targets: z.record(z.string(), count),
+});
+
+/** The manifest as it must be to be read; keys that are not known are left out. */
+const manifestSchema: z.ZodType<DatasetManifest> = z.object({
+  format: z.literal('mot-dataset'),
+  version: z.literal(1),
+  name: z.string(),
+  fingerprint: z.string(),
+  vocabulary: z.object({
+    size: count,
+    modalities: z.array(z.string().regex(/^[a-z][a-z0-9_]*$/)).min(1),
+    special: z.record(z.string(), count),
+    ranges: z.record(z.string(), range),
+  }),
+  tokenizers: z.record(z.string(), z.object({ file: fileName, sha256: z.string() })),
+  splits: z.object({ train: split, validation: split, heldout: split }),
+  longestDocument: count,
+  baselines: z.object({ validation: baselines, heldout: baselines }),
+  examples: z.array(z.object({ name: z.string(), caption: z.string(), known: z.boolean(), spoken: z.boolean() })),
+  attribution: z.array(z.object({ what: z.string(), by: z.string(), licence: z.string(), url: z.string() })),
+});
+
+/**
+ * Reads and checks the manifest of a data set.
+ *
+ * @throws MotError ERR_FILE_OPEN when there is none, ERR_FILE_FORMAT when it is not what it should be.
+ */
+export function readManifest(folder: string): DatasetManifest {
+  const path = join(folder, 'manifest.json');
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (cause) {
+    throw new MotError('ERR_FILE_OPEN', `${folder} is no prepared data set: cannot read ${path}; run mot prepare`, {
+      cause,
+    });
+  }
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new MotError('ERR_FILE_FORMAT', `${path} is not valid JSON; prepare the data set again`, { cause });
+  }
+  const manifest = parseWith(manifestSchema, value, path, { code: 'ERR_FILE_FORMAT' });
+  for (const modality of manifest.vocabulary.modalities)
+    if (manifest.vocabulary.ranges[modality] === undefined)
+      throw new MotError(
+        'ERR_FILE_FORMAT',
+        `${path}: the vocabulary has no range for ${modality}; prepare the data set again`,
+      );
+  return manifest;
+}
+
+/** Writes the manifest; last of all files, since it makes the folder a data set. */
+export function writeManifest(folder: string, manifest: DatasetManifest): void {
+  writeFileSync(join(folder, 'manifest.json'), `${JSON.stringify(manifest, null, 2)}\n`);
+}
+
+/** Opens the documents of a split. Close the source after use. */
+export async function openSplit(folder: string, manifest: DatasetManifest, name: SplitName): Promise<ShardSource> {
+  return ShardSource.open(folder, manifest.splits[name], manifest.vocabulary);
+}
