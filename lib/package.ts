@@ -9,7 +9,10 @@ export function packageRoot(): string {
   while (!existsSync(join(folder, 'package.json'))) {
     const parent = dirname(folder);
     if (parent === folder)
-      throw new MotError('ERR_INTERNAL', 'the package.json of mixture-of-transformers is missing; install the package again.');
+      throw new MotError(
+        'ERR_INTERNAL',
+        'the package.json of mixture-of-transformers is missing; install the package again.',
+      );
     folder = parent;
   }
   return folder;

@@ -11,7 +11,8 @@ export async function act(action: () => Promise<void> | void): Promise<void> {
     const code = error instanceof MotError ? error.code : 'ERR_INTERNAL';
     const message = error instanceof Error ? error.message : String(error);
     process.stderr.write(`mot: ${message} [${code}]\n`);
-    if (code === 'ERR_INTERNAL') process.stderr.write('This is a defect of mot; run again with MOT_DEBUG=1 for where it happened.\n');
+    if (code === 'ERR_INTERNAL')
+      process.stderr.write('This is a defect of mot; run again with MOT_DEBUG=1 for where it happened.\n');
     if (process.env['MOT_DEBUG']) console.error(error);
     process.exitCode = code === 'ERR_USAGE' ? 2 : 1;
   }
@@ -30,7 +31,8 @@ export function wholeNumber(option: string, least: number): (text: string) => nu
 /** An option's value as one of a few; MotError ERR_USAGE otherwise. */
 export function oneOf<T extends string>(option: string, values: readonly T[]): (text: string) => T {
   return (text) => {
-    if (!values.includes(text as T)) throw new MotError('ERR_USAGE', `${option} must be ${values.join(' or ')}, got ${text}.`);
+    if (!values.includes(text as T))
+      throw new MotError('ERR_USAGE', `${option} must be ${values.join(' or ')}, got ${text}.`);
     return text as T;
   };
 }

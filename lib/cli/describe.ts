@@ -1,7 +1,6 @@
 import type { Command } from 'commander';
-import { MotError } from '../errors.js';
-import type { NativePlanEntry } from '../native/types.js';
-import { act, bytes, printJson, table } from './common.js';
+import type { PlanEntry } from '../model/model.js';
+import { bytes, printJson, table } from './common.js';
 
 interface DescribeFlags {
   json?: boolean;
@@ -24,20 +23,21 @@ Examples:
   mot describe recipes/start.yaml
   mot describe recipes/start.yaml model.d_model=256 train.micro_sequences=4 --plan`,
     )
-    .action((config: string, overrides: string[], flags: DescribeFlags) => act(() => describe(config, overrides, flags)));
+    .action((config: string, overrides: string[], flags: DescribeFlags) => describe(config, overrides, flags));
 }
 
 async function describe(path: string, overrides: string[], flags: DescribeFlags): Promise<void> {
-  const { readRunConfig } = await import('../config/run_config.js');
-  const { describeRun } = await import('../train/run.js');
+  const { modelOfRun, readRunConfig } = await import('../config/run_config.js');
+  const { Model } = await import('../model/model.js');
+  const { vocabularyOf } = await import('../train/prepared.js');
+  const { modelOptions } = await import('../train/run.js');
   const config = readRunConfig(path, overrides);
-  const { model, tensors, plan, arenaBytes } = await describeRun(config);
-  const elements = (shape: readonly number[]): number => shape.reduce((product, size) => product * size, 1);
-  const parameters = { total: 0, embeddings: 0, towers: {} as Record<string, number> };
+  const described = Model.describe(modelOfRun(config, vocabularyOf(config)), modelOptions(config));
+  const { config: model, tensors, plan, arenaBytes } = described;
+  const parameters = { total: described.parameters, embeddings: 0, towers: {} as Record<string, number> };
   for (const { name, shape } of tensors) {
-    const count = elements(shape);
+    const count = shape.reduce((product, size) => product * size, 1);
     const tower = /^layers\.\d+\.([^.]+)\./.exec(name)?.[1] ?? /^norm\.([^.]+)\./.exec(name)?.[1];
-    parameters.total += count;
     if (tower === undefined) parameters.embeddings += count;
     else parameters.towers[tower] = (parameters.towers[tower] ?? 0) + count;
   }
@@ -68,8 +68,7 @@ async function describe(path: string, overrides: string[], flags: DescribeFlags)
   process.stdout.write(`${lines.join('\n')}\n`);
 }
 
-function planTable(plan: readonly NativePlanEntry[]): string {
-  if (plan.length === 0) throw new MotError('ERR_INTERNAL', 'the memory plan is empty.');
+function planTable(plan: readonly PlanEntry[]): string {
   const rows = plan.map(({ name, group, dtype, shape, bytes: size, offset }) => [
     `  ${name}`,
     group,

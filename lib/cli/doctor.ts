@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { packageRoot, packageVersion } from '../package.js';
-import { act, printJson, table } from './common.js';
+import { printJson, table } from './common.js';
 
 /** Adds `mot doctor`. */
 export function registerDoctor(program: Command): void {
@@ -9,11 +9,11 @@ export function registerDoctor(program: Command): void {
     .description('Say what this machine offers and what is used of it.')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExamples:\n  mot doctor\n  MOT_ISA=avx2 mot doctor')
-    .action((options: { json?: boolean }) => act(() => doctor(options.json ?? false)));
+    .action((options: { json?: boolean }) => doctor(options.json ?? false));
 }
 
 async function doctor(json: boolean): Promise<void> {
-  const { loadAddon, addonPath } = await import('../native/load.js');
+  const { loadAddon } = await import('../native/load.js');
   const facts: Record<string, string | number | string[]> = {
     package: packageVersion(),
     folder: packageRoot(),
@@ -23,7 +23,7 @@ async function doctor(json: boolean): Promise<void> {
   let failure: unknown;
   try {
     const cpu = loadAddon().cpu();
-    Object.assign(facts, { addon: addonPath(), threads: cpu.threads, available: cpu.available });
+    Object.assign(facts, { addon: 'loaded', threads: cpu.threads, available: cpu.available });
     facts['instructions'] = cpu.error ?? cpu.variant;
   } catch (error) {
     failure = error;

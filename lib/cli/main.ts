@@ -4,6 +4,8 @@ import { packageVersion } from '../package.js';
 import { act } from './common.js';
 import { registerDescribe } from './describe.js';
 import { registerDoctor } from './doctor.js';
+import { registerGenerate } from './generate.js';
+import { registerReport } from './report.js';
 import { registerStart } from './start.js';
 import { registerTrain } from './train.js';
 import { registerVerify } from './verify.js';
@@ -19,6 +21,8 @@ export function makeProgram(): Command {
   registerStart(program);
   registerTrain(program);
   registerVerify(program);
+  registerGenerate(program);
+  registerReport(program);
   registerDescribe(program);
   registerDoctor(program);
   program.addHelpText(

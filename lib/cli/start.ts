@@ -1,7 +1,6 @@
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { packageRoot } from '../package.js';
-import { act } from './common.js';
 import { stopOnSignals } from './train.js';
 
 /** Adds `mot start`, which `npm start` runs. */
@@ -19,7 +18,7 @@ Examples:
   mot start
   mot start out=runs/longer train.steps=4000`,
     )
-    .action((overrides: string[]) => act(() => start(overrides)));
+    .action((overrides: string[]) => start(overrides));
 }
 
 async function start(overrides: string[]): Promise<void> {

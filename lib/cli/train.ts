@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { act, printJson } from './common.js';
+import { printJson } from './common.js';
 
 interface TrainFlags {
   resume?: boolean;
@@ -25,7 +25,7 @@ Examples:
   mot train recipes/start.yaml out=runs/wide model.d_model=192 train.steps=2000
   mot train recipes/start.yaml out=runs/wide --resume`,
     )
-    .action((config: string, overrides: string[], flags: TrainFlags) => act(() => trainCommand(config, overrides, flags)));
+    .action((config: string, overrides: string[], flags: TrainFlags) => trainCommand(config, overrides, flags));
 }
 
 async function trainCommand(path: string, overrides: string[], flags: TrainFlags): Promise<void> {

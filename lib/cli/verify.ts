@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { MotError } from '../errors.js';
 import type { VerifyResult } from '../verify/verify.js';
-import { act, oneOf, printJson, table, wholeNumber } from './common.js';
+import { oneOf, printJson, table, wholeNumber } from './common.js';
 
 interface VerifyFlags {
   device: 'cpu' | 'reference';
@@ -33,7 +33,7 @@ Examples:
   mot verify test/golden/dense.safetensors --dtype bf16
   mot verify my.safetensors --device reference --out computed.safetensors`,
     )
-    .action((files: string[], flags: VerifyFlags) => act(() => verify(files, flags)));
+    .action((files: string[], flags: VerifyFlags) => verify(files, flags));
 }
 
 async function verify(files: string[], flags: VerifyFlags): Promise<void> {
@@ -49,20 +49,29 @@ async function verify(files: string[], flags: VerifyFlags): Promise<void> {
     chosen = packaged.files;
     if (chosen.length === 0) throw new MotError('ERR_FILE_OPEN', 'this package has no golden files; name one.');
   }
+  // One file that cannot be verified does not keep the others from it.
+  const errors: { file: string; code: string; message: string }[] = [];
   for (const file of chosen) {
     const { device, dtype, threads, out } = flags;
-    const result = await verifyFile(file, { device, dtype, threads, ...(out === undefined ? {} : { out }) });
-    results.push(result);
-    if (!flags.json) process.stdout.write(`${describe(result)}\n`);
+    try {
+      const result = await verifyFile(file, { device, dtype, threads, ...(out === undefined ? {} : { out }) });
+      results.push(result);
+      if (!flags.json) process.stdout.write(`${describe(result)}\n`);
+    } catch (error) {
+      if (!(error instanceof MotError)) throw error;
+      errors.push({ file, code: error.code, message: error.message });
+      process.stderr.write(`mot: ${error.message} [${error.code}]\n`);
+    }
   }
-  const failed = results.filter((result) => !result.passed);
-  if (flags.json) printJson({ passed: failed.length === 0, results, skipped });
-  else {
-    for (const { file, reason } of skipped) process.stdout.write(`skipped ${file}: ${reason}\n`);
-    const many = `${results.length} file${results.length === 1 ? '' : 's'}`;
-    process.stdout.write(failed.length === 0 ? `${many} verified\n` : `${failed.length} of ${many} FAILED\n`);
+  const failed = results.filter((result) => !result.passed).length + errors.length;
+  if (failed > 0) process.exitCode = 1;
+  if (flags.json) {
+    printJson({ passed: failed === 0, results, errors, skipped });
+    return;
   }
-  if (failed.length > 0) process.exitCode = 1;
+  for (const { file, reason } of skipped) process.stdout.write(`skipped ${file}: ${reason}\n`);
+  const many = `${chosen.length} file${chosen.length === 1 ? '' : 's'}`;
+  process.stdout.write(failed === 0 ? `${many} verified\n` : `${failed} of ${many} FAILED\n`);
 }
 
 function describe(result: VerifyResult): string {

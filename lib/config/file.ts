@@ -16,7 +16,8 @@ export function readConfigFile(path: string): ConfigSource {
   try {
     text = readFileSync(path, 'utf8');
   } catch (cause) {
-    const reason = (cause as NodeJS.ErrnoException).code === 'ENOENT' ? 'there is no such file' : (cause as Error).message;
+    const reason =
+      (cause as NodeJS.ErrnoException).code === 'ENOENT' ? 'there is no such file' : (cause as Error).message;
     throw new MotError('ERR_FILE_OPEN', `cannot read the config ${path}: ${reason}.`, { cause });
   }
   return parseConfigText(text, path);
@@ -65,7 +66,8 @@ export function applyOverrides(source: ConfigSource, overrides: readonly string[
   for (const override of overrides) {
     const equals = override.indexOf('=');
     const name = override.slice(0, Math.max(equals, 0)).trim();
-    if (name === '') throw new MotError('ERR_USAGE', `expected key=value (such as train.lr=0.001), got ${show(override)}.`);
+    if (name === '')
+      throw new MotError('ERR_USAGE', `expected key=value (such as train.lr=0.001), got ${show(override)}.`);
     let parsed: unknown;
     try {
       parsed = parse(override.slice(equals + 1));

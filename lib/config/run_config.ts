@@ -44,7 +44,9 @@ export function readRunConfig(path: string, overrides: readonly string[] = []): 
 
 /** The same from values in memory. */
 export function parseRunConfig(source: ConfigSource, defaultOut: string): RunConfig {
-  const config = parseWith(runConfigSchema, { out: defaultOut, ...source.value }, 'run config', { where: source.where });
+  const config = parseWith(runConfigSchema, { out: defaultOut, ...source.value }, 'run config', {
+    where: source.where,
+  });
   // Mistakes in the model are told now, not after minutes of preparing data. What the data set decides is filled in.
   const model = { vocab: 2, modalities: ['text', 'image', 'speech'], ...config.model };
   parseModelConfig(model, { what: MODEL, where: (key) => source.where(['model', ...key]) });

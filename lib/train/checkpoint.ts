@@ -140,7 +140,10 @@ export function readCheckpoint(path: string): Checkpoint {
         `${join(path, file)} is damaged: ${found.bytes} bytes instead of ${expected.bytes}; use another checkpoint.`,
       );
     if (found.sha256 !== expected.sha256)
-      throw new MotError('ERR_FILE_FORMAT', `${join(path, file)} is damaged: its checksum differs; use another checkpoint.`);
+      throw new MotError(
+        'ERR_FILE_FORMAT',
+        `${join(path, file)} is damaged: its checksum differs; use another checkpoint.`,
+      );
   }
   const state = parseWith(trainerState, readJson(join(path, TRAINER_FILE)), join(path, TRAINER_FILE), {
     code: 'ERR_FILE_FORMAT',

@@ -69,7 +69,7 @@ export function writeFileAtomic(path: string, text: string): void {
     const fd = openSync(temporary, 'w');
     try {
       const bytes = Buffer.from(text);
-      for (let written = 0; written < bytes.length; ) written += writeSync(fd, bytes, written);
+      for (let written = 0; written < bytes.length;) written += writeSync(fd, bytes, written);
       fsyncSync(fd);
     } finally {
       closeSync(fd);

@@ -117,7 +117,7 @@ export class MetricsFile {
     const bytes = Buffer.from(`${JSON.stringify(line)}\n`);
     try {
       if (this.fd < 0) throw new MotError('ERR_INTERNAL', `${this.path} is closed.`);
-      for (let written = 0; written < bytes.length; ) written += writeSync(this.fd, bytes, written);
+      for (let written = 0; written < bytes.length;) written += writeSync(this.fd, bytes, written);
     } catch (cause) {
       throw fileError('ERR_FILE_WRITE', `cannot write ${this.path}`, cause);
     }

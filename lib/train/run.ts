@@ -1,15 +1,17 @@
 import { join } from 'node:path';
 import { modelOfRun, type RunConfig } from '../config/run_config.js';
-import { openDataset, type Dataset } from '../data/open_dataset.js';
-import { batchesOf, Loader } from '../data/loader.js';
 import type { SplitName } from '../data/dataset.js';
+import { batchesOf, Loader } from '../data/loader.js';
+import { openSplit, readManifest } from '../data/manifest.js';
+import type { ShardSource } from '../data/shard.js';
 import { MotError } from '../errors.js';
 import { Model, type ModelOptions } from '../model/model.js';
 import { MODEL_FILE, OPTIMIZER_FILE, writeCheckpoint, type TrainerState } from './checkpoint.js';
 import { isStep, type MetricsLine } from './metrics.js';
 import { silent, type Progress } from './progress.js';
+import { datasetFolder } from './prepared.js';
 import { openRunFolder } from './run_folder.js';
-import { runTrainer } from './trainer.js';
+import { runTrainer, type Trainer } from './trainer.js';
 
 /** Options of `runTraining`. */
 export interface RunOptions {
@@ -48,8 +50,8 @@ const WATCHED: readonly SplitName[] = ['validation', 'heldout'];
  */
 export async function runTraining(config: RunConfig, options: RunOptions = {}): Promise<RunResult> {
   const { resume = false, progress = silent, stop } = options;
-  const dataset = await datasetOf(config, progress);
-  const { manifest } = dataset;
+  const dataset = await datasetFolder(config, progress);
+  const manifest = readManifest(dataset);
   const { train } = config;
   if (manifest.longestDocument > train.seq_len)
     throw new MotError(
@@ -61,6 +63,12 @@ export async function runTraining(config: RunConfig, options: RunOptions = {}): 
   const say = (sentence: string): void => progress.say(sentence);
   const folder = openRunFolder(config.out, { ...resolved }, manifest.fingerprint, resume, say);
   const last = new Map<string, MetricsLine>();
+  const sources: ShardSource[] = [];
+  const open = async (split: SplitName): Promise<ShardSource> => {
+    const source = await openSplit(dataset, manifest, split);
+    sources.push(source);
+    return source;
+  };
   try {
     await using model = await Model.create(modelConfig, modelOptions(config));
     const state: TrainerState = folder.checkpoint?.state ?? {
@@ -70,10 +78,10 @@ export async function runTraining(config: RunConfig, options: RunOptions = {}): 
       seed: train.seed,
       config: {},
       elapsed: 0,
-      dataset: { folder: dataset.folder, fingerprint: manifest.fingerprint },
+      dataset: { folder: dataset, fingerprint: manifest.fingerprint },
     };
     state.config = { ...resolved };
-    state.dataset.folder = dataset.folder;
+    state.dataset.folder = dataset;
     let checkpoint = '';
     if (folder.checkpoint) {
       checkpoint = folder.checkpoint.path;
@@ -82,6 +90,17 @@ export async function runTraining(config: RunConfig, options: RunOptions = {}): 
       say(`resumed_from step ${state.step}: ${checkpoint}`);
     }
     const pack = { sequences: train.sequences, seqLen: train.seq_len, microSequences: train.micro_sequences };
+    const validation: Trainer['validation'] = [];
+    for (const split of WATCHED) {
+      if (train.validation_documents === 0 || manifest.splits[split].documents === 0) continue;
+      // A micro-batch at a time: evaluation then needs no more memory than a training step.
+      const batches = batchesOf(
+        await open(split),
+        { ...pack, sequences: train.micro_sequences },
+        train.validation_documents,
+      );
+      validation.push({ split, batches });
+    }
     const finished = await runTrainer({
       model,
       modalities: modelConfig.modalities,
@@ -99,13 +118,8 @@ export async function runTraining(config: RunConfig, options: RunOptions = {}): 
         checkpointEvery: train.checkpoint_every,
       },
       state,
-      batches: new Loader(dataset.source('train'), { ...pack, seed: train.seed }).batches(state.cursor),
-      validation: WATCHED.filter((split) => train.validation_documents > 0 && manifest.splits[split].documents > 0).map(
-        (split) => ({
-          split,
-          batches: batchesOf(dataset.source(split), { ...pack, sequences: train.micro_sequences }, train.validation_documents),
-        }),
-      ),
+      batches: new Loader(await open('train'), { ...pack, seed: train.seed }).batches(state.cursor),
+      validation,
       record(line) {
         folder.metrics.append(line);
         last.set(isStep(line) ? 'step' : `${line.event} ${'split' in line ? line.split : ''}`, line);
@@ -123,12 +137,12 @@ export async function runTraining(config: RunConfig, options: RunOptions = {}): 
     return { out: config.out, step: state.step, finished, checkpoint, last: [...last.values()] };
   } finally {
     folder.metrics.close();
-    dataset.close();
+    for (const source of sources) source.close();
   }
 }
 
 /** Limits and number format of the model of a run. */
-function modelOptions({ train }: RunConfig): ModelOptions {
+export function modelOptions({ train }: RunConfig): ModelOptions {
   return {
     device: train.device,
     dtype: train.dtype,

@@ -49,7 +49,10 @@ export function openRunFolder(
 ): RunFolder {
   const metricsPath = join(path, METRICS_FILE);
   if (!resume && (hasContent(metricsPath) || existsSync(join(path, 'checkpoints'))))
-    throw new MotError('ERR_USAGE', `${path} already holds a run; add --resume to go on with it, or choose another out=DIR.`);
+    throw new MotError(
+      'ERR_USAGE',
+      `${path} already holds a run; add --resume to go on with it, or choose another out=DIR.`,
+    );
   try {
     mkdirSync(path, { recursive: true });
     removeUnfinished(path);
@@ -75,7 +78,9 @@ function checkContinues(checkpoint: Checkpoint, config: Record<string, unknown>,
   const changed = [...new Set([...before.keys(), ...now.keys()])].filter(
     (key) => !FREE_KEYS.has(key) && before.get(key) !== now.get(key),
   );
-  const changes = changed.map((key) => `${key} was ${before.get(key) ?? 'not set'} and is now ${now.get(key) ?? 'not set'}`);
+  const changes = changed.map(
+    (key) => `${key} was ${before.get(key) ?? 'not set'} and is now ${now.get(key) ?? 'not set'}`,
+  );
   if (fingerprint !== checkpoint.state.dataset.fingerprint) changes.push('the data set is another one');
   if (changes.length > 0)
     throw new MotError(
@@ -86,7 +91,8 @@ function checkContinues(checkpoint: Checkpoint, config: Record<string, unknown>,
 
 /** Dotted keys and the JSON of their values. */
 function flatten(value: unknown, prefix = ''): Map<string, string> {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return new Map([[prefix, JSON.stringify(value)]]);
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    return new Map([[prefix, JSON.stringify(value)]]);
   const all = new Map<string, string>();
   for (const [key, inside] of Object.entries(value))
     for (const [name, text] of flatten(inside, prefix === '' ? key : `${prefix}.${key}`)) all.set(name, text);

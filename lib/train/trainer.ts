@@ -109,7 +109,12 @@ function prepare(trainer: Trainer): Promise<CountedBatch> {
 
 /** One step of training: advances the state and gives its metrics, `elapsed` left at 0. */
 export async function trainStep(
-  { model, modalities, settings, state }: Pick<Trainer, 'model' | 'modalities'> & {
+  {
+    model,
+    modalities,
+    settings,
+    state,
+  }: Pick<Trainer, 'model' | 'modalities'> & {
     settings: UpdateSettings;
     state: Pick<TrainerState, 'step' | 'skipped' | 'cursor'>;
   },

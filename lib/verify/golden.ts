@@ -60,10 +60,14 @@ export async function readGolden(path: string): Promise<GoldenFile> {
 
 function parseConfig(path: string, text: string | undefined): Record<string, unknown> {
   if (text === undefined)
-    throw new MotError('ERR_FILE_FORMAT', `${path} is not a golden file: its metadata has no config; see \`mot verify --help\`.`);
+    throw new MotError(
+      'ERR_FILE_FORMAT',
+      `${path} is not a golden file: its metadata has no config; see \`mot verify --help\`.`,
+    );
   try {
     const config: unknown = JSON.parse(text);
-    if (typeof config === 'object' && config !== null && !Array.isArray(config)) return config as Record<string, unknown>;
+    if (typeof config === 'object' && config !== null && !Array.isArray(config))
+      return config as Record<string, unknown>;
   } catch {
     // Reported below.
   }
@@ -89,7 +93,13 @@ export function elements(shape: readonly number[]): number {
  *
  * @throws MotError ERR_FILE_FORMAT.
  */
-export function tensorOf(path: string, file: GoldenFile, name: string, shape: readonly number[], integer = false): GoldenValues {
+export function tensorOf(
+  path: string,
+  file: GoldenFile,
+  name: string,
+  shape: readonly number[],
+  integer = false,
+): GoldenValues {
   const tensor = file.tensors.get(name);
   if (!tensor) throw new MotError('ERR_FILE_FORMAT', `${path}: the tensor ${name} is missing.`);
   if (tensor.shape.length !== shape.length || tensor.shape.some((size, i) => size !== shape[i]))

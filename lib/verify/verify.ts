@@ -41,7 +41,11 @@ export interface VerifyResult {
 /** Golden files that came with this package: those that it computes, and those that it does not, with the reason. */
 export async function packagedGoldenFiles(): Promise<{ files: string[]; skipped: { file: string; reason: string }[] }> {
   const folder = join(packageRoot(), 'test', 'golden');
-  const all = existsSync(folder) ? readdirSync(folder).filter((name) => name.endsWith('.safetensors')).sort() : [];
+  const all = existsSync(folder)
+    ? readdirSync(folder)
+        .filter((name) => name.endsWith('.safetensors'))
+        .sort()
+    : [];
   const files: string[] = [];
   const skipped: { file: string; reason: string }[] = [];
   for (const name of all) {
@@ -91,7 +95,14 @@ async function compute(
   const batch = batchOf(path, file);
   const tokens = batch.token.length;
   const positions = batch.position.reduce((most, position) => Math.max(most, position + 1), 1);
-  await using model = await Model.create(file.model as ModelConfigInput, { device, dtype, threads, tokens, positions, seed: null });
+  await using model = await Model.create(file.model as ModelConfigInput, {
+    device,
+    dtype,
+    threads,
+    tokens,
+    positions,
+    seed: null,
+  });
   const { config } = model;
   const names = model.tensors();
   const out = new Map<string, GoldenTensor>();

@@ -39,7 +39,14 @@ describe('nearest', () => {
 describe('parseWith', () => {
   test('fills in every default', () => {
     const { train } = parseWith(schema, {}, 'config');
-    expect(train).toMatchObject({ steps: 1000, sequences: 16, micro_sequences: 16, beta1: 0.9, beta2: 0.95, dtype: 'bf16' });
+    expect(train).toMatchObject({
+      steps: 1000,
+      sequences: 16,
+      micro_sequences: 16,
+      beta1: 0.9,
+      beta2: 0.95,
+      dtype: 'bf16',
+    });
   });
 
   test.each([
@@ -79,7 +86,9 @@ describe('config files', () => {
   });
 
   test('a broken file says where', () => {
-    expect(errorOf(() => parseConfigText('a: [1, 2\nb: 3', 'a.yaml')).message).toMatch(/^a\.yaml:2:\d+: not valid YAML/);
+    expect(errorOf(() => parseConfigText('a: [1, 2\nb: 3', 'a.yaml')).message).toMatch(
+      /^a\.yaml:2:\d+: not valid YAML/,
+    );
     expect(errorOf(() => parseConfigText('a: 1\na: 2', 'a.yaml')).message).toMatch(/^a\.yaml:2:1: .*unique/);
     expect(errorOf(() => parseConfigText('[1]', 'a.yaml')).message).toContain('must hold keys');
   });
@@ -101,7 +110,12 @@ describe('overrides', () => {
   const source = parseConfigText('model:\n  d_model: 32\n', 'a.yaml');
 
   test('values are YAML, keys are dotted', () => {
-    const { value } = applyOverrides(source, ['train.lr=1e-3', 'model.modalities=[text, image]', 'out=runs/a=b', 'train.x=']);
+    const { value } = applyOverrides(source, [
+      'train.lr=1e-3',
+      'model.modalities=[text, image]',
+      'out=runs/a=b',
+      'train.x=',
+    ]);
     expect(value).toEqual({
       model: { d_model: 32, modalities: ['text', 'image'] },
       train: { lr: 1e-3, x: null },

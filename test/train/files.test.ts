@@ -1,5 +1,15 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
@@ -22,7 +32,15 @@ beforeEach(() => {
 afterEach(() => rmSync(run, { recursive: true, force: true }));
 
 function stateAt(step: number): TrainerState {
-  return { step, skipped: 0, cursor: 7 * step, seed: 1, config: { out: 'a' }, elapsed: 1.5, dataset: { folder: 'd', fingerprint: 'f' } };
+  return {
+    step,
+    skipped: 0,
+    cursor: 7 * step,
+    seed: 1,
+    config: { out: 'a' },
+    elapsed: 1.5,
+    dataset: { folder: 'd', fingerprint: 'f' },
+  };
 }
 
 const save = async (folder: string): Promise<void> => {
@@ -137,7 +155,9 @@ describe('metrics', () => {
   test('a full disk is a MotError', () => {
     if (!existsSync('/dev/full')) return;
     const { file } = MetricsFile.open('/dev/full', 0);
-    expect(() => file.append(line(1))).toThrow(expect.objectContaining({ code: 'ERR_FILE_WRITE', message: expect.stringContaining('full') }));
+    expect(() => file.append(line(1))).toThrow(
+      expect.objectContaining({ code: 'ERR_FILE_WRITE', message: expect.stringContaining('full') }),
+    );
     file.close();
   });
 });

@@ -1,0 +1,114 @@
+/**
+ * Mixture-of-Transformers models in Node.js: one sequence of text, images, speech or modalities of your own, and for each
+ * of them its own weights.
+ *
+ * - Model: `Model`, its config and batches, and safetensors files.
+ * - Training: `train` on your own documents, `runTraining` for whole runs with checkpoints, as `mot train` makes them.
+ * - Generation: `generate` tokens, `generateSpan` of a modality, `openRun` to load a checkpoint.
+ * - Data: tokenizers, vocabulary, packing of documents, prepared data sets.
+ *
+ * Everything that goes wrong is a `MotError` with a `code`.
+ *
+ * @example
+ * await using model = await Model.create(
+ *   { vocab: 512, d_model: 64, n_layers: 2, n_heads: 4, modalities: ['text', 'image'] },
+ *   { tokens: 1024 },
+ * );
+ * for await (const { step, loss } of train(model, documents(), { steps: 100, sequences: 4, seqLen: 256 }))
+ *   console.log(step, loss);
+ * const [tokens] = await generate(model, [{ token: [0, 5], modality: [0, 0] }], { maxTokens: 20 });
+ *
+ * @packageDocumentation
+ */
+export { MotError, type MotErrorCode } from './errors.js';
+
+// Model
+export {
+  Model,
+  type AdamWOptions,
+  type CallOptions,
+  type DecodeBatch,
+  type Losses,
+  type ModelConfig,
+  type ModelConfigInput,
+  type ModelOptions,
+  type Output,
+  type PlanEntry,
+  type StepResult,
+  type TensorKind,
+  type TensorShape,
+} from './model/model.js';
+export type { Batch, Document } from './model/batch.js';
+export { parseModelConfig, type Part } from './config/model_config.js';
+export {
+  SafetensorsFile,
+  writeSafetensors,
+  type TensorInfo,
+  type TensorToWrite,
+  type TensorValues,
+} from './io/safetensors.js';
+
+// Training
+export { train, type TrainOptions } from './train/train.js';
+export { runTraining, type RunOptions, type RunResult } from './train/run.js';
+export { readRunConfig, type RunConfig } from './config/run_config.js';
+export type { TrainConfig } from './config/train_config.js';
+export { evaluate, type PooledLosses } from './train/evaluate.js';
+export { learningRate, type Schedule } from './train/schedule.js';
+export { openCheckpoint, type Checkpoint, type TrainerState } from './train/checkpoint.js';
+export {
+  isStep,
+  readMetrics,
+  type MetricsLine,
+  type ResumedMetrics,
+  type StepMetrics,
+  type ValidationMetrics,
+} from './train/metrics.js';
+export { consoleProgress, type Progress } from './train/progress.js';
+export { verifyFile, type VerifyOptions, type VerifyResult } from './verify/verify.js';
+export type { Comparison, ValueKind } from './verify/judge.js';
+
+// Generation
+export { generate, type GenerateOptions, type NextTokens } from './generate/generate.js';
+export type { IdRange, SamplingOptions } from './generate/sampler.js';
+export { generateSpan, type SpanOptions } from './generate/spans.js';
+export { openRun, type OpenedRun } from './generate/open_run.js';
+export { writeReport, type ReportOptions } from './report/report.js';
+
+// Data
+export { makeVocabulary, modalityOfToken, type Vocabulary } from './modalities/vocabulary.js';
+export type { Picture, Sound, SpanRule, Tokenizer } from './modalities/tokenizer.js';
+export {
+  decodeDocument,
+  encodeDocument,
+  encodeSegments,
+  joinSpans,
+  loadTokenizers,
+  saveTokenizers,
+  splitSpans,
+  tokenizerFormats,
+  type Segment,
+  type SegmentTypes,
+  type Span,
+  type TokenizerFormat,
+  type Tokenizers,
+  type TokenSequence,
+} from './modalities/registry.js';
+export { TextTokenizer } from './modalities/text/bpe.js';
+export { trainBpe, type BpeModel, type BpeOptions } from './modalities/text/train_bpe.js';
+export { ImageTokenizer, type ImageTokenizerOptions } from './modalities/image/patch_codebook.js';
+export { SpeechTokenizer, type SpeechTokenizerOptions } from './modalities/speech/speech_units.js';
+export {
+  joinDocuments,
+  packDocuments,
+  Packer,
+  type CountedBatch,
+  type PackedBatch,
+  type PackOptions,
+} from './data/packer.js';
+export { batchesOf, Loader, type LoaderOptions } from './data/loader.js';
+export type { DatasetExample, DatasetManifest, DatasetSplit, DocumentSource, SplitName } from './data/dataset.js';
+export type { EmojiOptions } from './data/emoji/options.js';
+export { readAudio, readImage } from './media/decode.js';
+export { writePng, type PngOptions } from './media/png.js';
+export { writeWav } from './media/wav.js';

@@ -1,0 +1,26 @@
+import { resolve } from 'node:path';
+import type { RunConfig } from '../config/run_config.js';
+import { readManifest } from '../data/manifest.js';
+import { makeVocabulary, type Vocabulary } from '../modalities/vocabulary.js';
+import type { Progress } from './progress.js';
+
+/** The name of the embedded data set; `data.dataset` is a folder otherwise. */
+const EMBEDDED = 'emoji';
+
+/** Folder of a run's data set, absolute. The embedded one is prepared where it is not yet. */
+export async function datasetFolder({ data }: RunConfig, progress: Progress): Promise<string> {
+  if (data.dataset !== EMBEDDED) return resolve(data.dataset);
+  const { prepareEmoji } = await import('../data/emoji/prepare.js');
+  return resolve(await prepareEmoji(data.prepare, { say: (sentence) => progress.say(sentence) }));
+}
+
+/** Vocabulary of a run's data set, without preparing it: that of the embedded set follows from its options. */
+export function vocabularyOf({ data }: RunConfig): Vocabulary {
+  if (data.dataset !== EMBEDDED) return readManifest(data.dataset).vocabulary;
+  const { text_vocabulary, image_stages, image_codes, speech_units } = data.prepare;
+  return makeVocabulary([
+    ['text', text_vocabulary],
+    ['image', image_stages * image_codes],
+    ['speech', speech_units],
+  ]);
+}

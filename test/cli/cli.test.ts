@@ -1,0 +1,144 @@
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { alter, goldenPath } from '../verify/golden_files.js';
+
+const cli = fileURLToPath(new URL('../../lib/cli/main.js', import.meta.url));
+let folder: string;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'mot-cli-'));
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+function mot(...args: string[]): { status: number | null; stdout: string; stderr: string } {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [cli, ...args], { encoding: 'utf8', cwd: folder });
+  return { status, stdout, stderr };
+}
+
+function config(text: string): string {
+  const path = join(folder, 'config.yaml');
+  writeFileSync(path, text);
+  return path;
+}
+
+const model = 'model: {d_model: 32, n_layers: 1, n_heads: 4, head_dim: 8, ffn_dim: 48}\n';
+
+describe('help', () => {
+  const commands = ['train', 'verify', 'describe', 'doctor', 'start', 'prepare', 'generate', 'report'];
+  test('lists the commands, and each has examples', () => {
+    const { status, stdout } = mot('--help');
+    expect(status).toBe(0);
+    for (const command of commands) {
+      expect(stdout).toMatch(new RegExp(`^  ${command} `, 'm'));
+      const help = mot(command, '--help');
+      expect(help.status).toBe(0);
+      expect(help.stdout).toMatch(/Examples?:/);
+    }
+  });
+
+  test('needs no addon and no data package', () => {
+    const script = `
+      const load = process.dlopen;
+      process.dlopen = () => { throw new Error('the addon was loaded'); };
+      await import(${JSON.stringify(cli)});`;
+    const { status, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', script, '--', '--help'], {
+      encoding: 'utf8',
+    });
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+  });
+});
+
+describe('wrong usage exits 2 with a sentence', () => {
+  test.each([
+    [['trian'], /Did you mean train/],
+    [['train'], /missing required argument 'config'/],
+    [['train', 'x.yaml', '--nope'], /unknown option '--nope'/],
+    [['verify', '--device', 'gpu'], /--device must be cpu or reference, got gpu/],
+    [['verify', '--threads', '-1'], /--threads must be a whole number/],
+    [['verify', '--out', 'x', 'a', 'b'], /--out takes the results of one FILE/],
+  ])('mot %j', (args, message) => {
+    const { status, stderr } = mot(...args);
+    expect({ status, stderr }).toMatchObject({ status: 2, stderr: expect.stringMatching(message) });
+    expect(stderr).not.toMatch(/\n\s+at /);
+  });
+
+  test('an override that is none', () => {
+    expect(mot('train', config(model), 'lr')).toMatchObject({
+      status: 2,
+      stderr: expect.stringContaining('key=value'),
+    });
+  });
+});
+
+describe('bad configs exit 1 with code and place', () => {
+  test.each<[string, string[], RegExp]>([
+    [
+      `${model}train: {stesp: 3}\n`,
+      [],
+      /config\.yaml:2: unknown key train\.stesp; did you mean steps\?.*\[ERR_CONFIG\]/,
+    ],
+    [model, ['train.lrr=1'], /override train\.lrr: unknown key train\.lrr; did you mean lr\?/],
+    [model, ['model.n_kv_heads=3'], /multiple of n_kv_heads/],
+    [model, ['model.head_dim=12'], /head_dim must be a multiple of 8/],
+    [model, ['model.modalities=[Text]'], /cannot name a modality/],
+    [model, ['model.experts={text: 4}'], /\[ERR_UNSUPPORTED\]/],
+    [model, ['data.prepare.concept=3'], /did you mean concepts/],
+    ['model: [1', [], /config\.yaml:1:\d+: not valid YAML/],
+  ])('%j %j', (text, overrides, message) => {
+    const { status, stderr } = mot('train', config(text), ...overrides);
+    expect({ status, stderr }).toMatchObject({ status: 1, stderr: expect.stringMatching(message) });
+    expect(stderr).not.toMatch(/\n\s+at /);
+  });
+
+  test('a config that is not there', () => {
+    expect(mot('train', 'none.yaml')).toMatchObject({ status: 1, stderr: expect.stringContaining('ERR_FILE_OPEN') });
+  });
+});
+
+describe('verify', () => {
+  test('0 when all is well, with JSON on demand', () => {
+    expect(mot('verify', goldenPath('dense'))).toMatchObject({
+      status: 0,
+      stdout: expect.stringContaining('1 file verified'),
+    });
+    const { status, stdout } = mot('verify', goldenPath('dense'), '--json', '--device', 'reference', '--threads', '1');
+    expect(status).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({ passed: true, results: [{ device: 'reference', threads: 1 }] });
+  });
+
+  test('1 for an altered number, which it names', () => {
+    const path = join(folder, 'altered.safetensors');
+    alter(goldenPath('dense'), path, 'g.embed_tokens.weight', 40, (value) => value + 0.01);
+    const { status, stdout } = mot('verify', path, goldenPath('dense'));
+    expect(status).toBe(1);
+    expect(stdout).toMatch(/^X +g\.embed_tokens\.weight .*element 40/m);
+    expect(stdout).toContain('1 of 2 files FAILED');
+  });
+
+  test('1 for a model that it does not compute, named explicitly; the others are still verified', () => {
+    const { status, stdout, stderr } = mot('verify', goldenPath('transfusion'), goldenPath('dense'));
+    expect(status).toBe(1);
+    expect(stderr).toContain('ERR_UNSUPPORTED');
+    expect(stdout).toContain('passed');
+  });
+});
+
+test('describe prints parameters and memory, and JSON', () => {
+  const path = config(`${model}data: {prepare: {text_vocabulary: 300, image_codes: 16, speech_units: 20}}\n`);
+  expect(mot('describe', path, '--plan')).toMatchObject({ status: 0, stdout: expect.stringContaining('tower speech') });
+  const described = JSON.parse(mot('describe', path, '--json').stdout) as Record<string, unknown>;
+  expect(Object.keys(described)).toEqual(['model', 'parameters', 'memory', 'arenaBytes', 'plan']);
+});
+
+test('doctor says what is used', () => {
+  const { status, stdout } = mot('doctor', '--json');
+  expect(status).toBe(0);
+  expect(JSON.parse(stdout)).toMatchObject({
+    node: process.version,
+    threads: expect.any(Number),
+    instructions: expect.any(String),
+  });
+});
