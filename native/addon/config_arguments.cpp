@@ -1,0 +1,69 @@
+// Reads the config and the options of a session.
+#include "addon/arguments.h"
+#include "core/error.h"
+
+namespace mot::addon {
+
+namespace {
+
+constexpr int64_t kMost = int64_t{1} << 40;  // the model checks for itself what is possible
+
+PartTowers to_part(const Napi::Value& value, const char* name) {
+  Napi::Object o = to_object(value, name);
+  PartTowers part;
+  std::string names = std::string(name) + ".names", towers = std::string(name) + ".towerOfModality";
+  Napi::Array list = to_array(o.Get("names"), names.c_str());
+  for (uint32_t i = 0; i < list.Length(); i++) part.names.push_back(to_string(list.Get(i), names.c_str()));
+  list = to_array(o.Get("towerOfModality"), towers.c_str());
+  for (uint32_t i = 0; i < list.Length(); i++)
+    part.tower_of_modality.push_back(static_cast<int32_t>(to_integer(list.Get(i), towers.c_str(), 0, 1 << 20)));
+  return part;
+}
+
+}  // namespace
+
+ModelConfig to_config(const Napi::Value& value) {
+  Napi::Object o = to_object(value, "config");
+  auto integer = [&](const char* key) { return to_integer(o.Get(key), key, 0, kMost); };
+  ModelConfig c{};
+  c.d_model = integer("dModel");
+  c.n_layers = integer("nLayers");
+  c.n_heads = integer("nHeads");
+  c.n_kv_heads = integer("nKvHeads");
+  c.head_dim = integer("headDim");
+  c.ffn_dim = integer("ffnDim");
+  c.vocab = integer("vocab");
+  c.modalities = integer("modalities");
+  std::string placement = to_string(o.Get("normPlacement"), "normPlacement");
+  if (placement != "branch_output" && placement != "pre")
+    throw errorf("ERR_ARGUMENT", "expected normPlacement to be \"branch_output\" or \"pre\", got \"%s\".",
+                 placement.c_str());
+  c.norm_placement = placement == "pre" ? NormPlacement::kPre : NormPlacement::kBranchOutput;
+  c.qk_norm = to_boolean(o.Get("qkNorm"), "qkNorm");
+  c.norm_eps = to_number(o.Get("normEps"), "normEps");
+  c.rope_theta = to_number(o.Get("ropeTheta"), "ropeTheta");
+  c.z_loss = to_number(o.Get("zLoss"), "zLoss");
+  c.self_attn = to_part(o.Get("selfAttn"), "selfAttn");
+  c.mlp = to_part(o.Get("mlp"), "mlp");
+  c.final = to_part(o.Get("final"), "final");
+  Napi::Array weights = to_array(o.Get("lossWeight"), "lossWeight");
+  for (uint32_t i = 0; i < weights.Length(); i++) c.loss_weight.push_back(to_number(weights.Get(i), "lossWeight"));
+  validate(c);
+  return c;
+}
+
+SessionOptions to_session_options(const Napi::Value& value) {
+  Napi::Object o = to_object(value, "options");
+  constexpr int64_t kMostRows = int64_t{1} << 28;
+  SessionOptions options{};
+  options.backend = to_backend(o.Get("device"), "options.device");
+  options.compute = to_compute_dtype(o.Get("dtype"), "options.dtype");
+  options.threads = to_threads(o.Get("threads"), "options.threads");
+  options.limits.tokens = to_integer(o.Get("tokens"), "options.tokens", 1, kMostRows);
+  options.limits.kv_slots = to_integer(o.Get("kvSlots"), "options.kvSlots", 0, kMostRows);
+  options.limits.positions = to_integer(o.Get("positions"), "options.positions", 1, kMostRows);
+  options.limits.training = to_boolean(o.Get("training"), "options.training");
+  return options;
+}
+
+}  // namespace mot::addon

@@ -1,0 +1,121 @@
+#include "addon/tensor_files.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+#include "io/safetensors.h"
+
+namespace mot::addon {
+
+namespace {
+
+std::string prefix(TensorKind kind) {
+  switch (kind) {
+    case TensorKind::kWeight: return "";
+    case TensorKind::kGradient: return "gradient.";
+    case TensorKind::kM: return "m.";
+    case TensorKind::kV: return "v.";
+  }
+  return "";
+}
+
+std::string show(const std::vector<int64_t>& shape) {
+  std::string out = "[";
+  for (size_t i = 0; i < shape.size(); i++) out += (i ? ", " : "") + std::to_string(shape[i]);
+  return out + "]";
+}
+
+// Reads a tensor in pieces of f32: each(first element, values, count).
+template <class F>
+void read_pieces(const SafetensorsFile& file, const TensorInfo& tensor, int64_t count, F&& each) {
+  constexpr int64_t kPiece = int64_t{1} << 18;
+  const bool bf16 = tensor.dtype == "BF16";
+  const int64_t size = bf16 ? 2 : 4;
+  std::vector<float> values(static_cast<size_t>(std::min(count, kPiece)));
+  std::vector<uint16_t> halves(bf16 ? values.size() : 0);
+  for (int64_t first = 0; first < count; first += kPiece) {
+    const int64_t n = std::min(kPiece, count - first);
+    void* target = bf16 ? static_cast<void*>(halves.data()) : values.data();
+    file.read(tensor, first * size, (first + n) * size, target);
+    if (bf16) std::transform(halves.begin(), halves.begin() + n, values.begin(), f32_from_bf16);
+    each(first, values.data(), n);
+  }
+}
+
+const TensorInfo& require(const SafetensorsFile& file, const std::string& path, const std::string& name,
+                          const std::vector<int64_t>& shape) {
+  const TensorInfo* tensor = file.find(name);
+  if (!tensor)
+    throw Error("ERR_FILE_FORMAT", path + " has no tensor " + name + "; it was saved from a model of another config.");
+  if (tensor->shape != shape)
+    throw Error("ERR_FILE_FORMAT", path + ": " + name + " has shape " + show(tensor->shape) + ", this model needs " +
+                                       show(shape) + "; use the config that the file was saved with.");
+  if (tensor->dtype != "F32" && tensor->dtype != "BF16")
+    throw Error("ERR_FILE_FORMAT", path + ": " + name + " is " + tensor->dtype + "; F32 or BF16 is needed.");
+  return *tensor;
+}
+
+}  // namespace
+
+TensorKind tensor_kind(const std::string& name) {
+  if (name == "weight") return TensorKind::kWeight;
+  if (name == "gradient") return TensorKind::kGradient;
+  if (name == "m") return TensorKind::kM;
+  if (name == "v") return TensorKind::kV;
+  throw errorf("ERR_ARGUMENT", "expected the kind of a tensor to be weight, gradient, m or v, got \"%s\".",
+               name.c_str());
+}
+
+float* tensor_data(Model& model, TensorKind kind) {
+  float* data = kind == TensorKind::kWeight     ? model.weight_data()
+                : kind == TensorKind::kGradient ? model.gradient_data()
+                : kind == TensorKind::kM        ? model.m_data()
+                                                : model.v_data();
+  if (!data)
+    throw errorf("ERR_ARGUMENT",
+                 "the model has no gradients and no optimiser state: it was created with training: false.");
+  return data;
+}
+
+void check_finite(const std::string& name, const float* values, int64_t count) {
+  const float* bad = std::find_if_not(values, values + count, [](float x) { return std::isfinite(x); });
+  if (bad != values + count)
+    throw Error("ERR_NOT_FINITE", "element " + std::to_string(bad - values) + " of " + name + " is " +
+                                      (std::isnan(*bad) ? "NaN" : "infinite") + "; weights must be finite numbers.");
+}
+
+std::string save_tensors(Model& model, const std::string& path, const std::vector<TensorKind>& kinds,
+                         const std::vector<std::pair<std::string, std::string>>& metadata) {
+  std::vector<TensorToWrite> tensors;
+  for (TensorKind kind : kinds) {
+    const float* data = tensor_data(model, kind);
+    for (const WeightInfo& weight : model.weights().all())
+      tensors.push_back({prefix(kind) + weight.name, "F32", weight.shape, data + weight.offset,
+                         weight.count * static_cast<int64_t>(sizeof(float))});
+  }
+  return write_safetensors(path, tensors, metadata);
+}
+
+void load_tensors(Model& model, const std::string& path, const std::vector<TensorKind>& kinds) {
+  SafetensorsFile file(path);
+  for (TensorKind kind : kinds) {
+    tensor_data(model, kind);
+    for (const WeightInfo& weight : model.weights().all()) {
+      const std::string name = prefix(kind) + weight.name;
+      const TensorInfo& tensor = require(file, path, name, weight.shape);
+      read_pieces(file, tensor, weight.count,
+                  [&](int64_t, const float* values, int64_t n) { check_finite(name + " in " + path, values, n); });
+    }
+  }
+  for (TensorKind kind : kinds) {
+    float* data = tensor_data(model, kind);
+    for (const WeightInfo& weight : model.weights().all())
+      read_pieces(file, *file.find(prefix(kind) + weight.name), weight.count,
+                  [&](int64_t first, const float* values, int64_t n) {
+                    std::copy(values, values + n, data + weight.offset + first);
+                  });
+  }
+}
+
+}  // namespace mot::addon
