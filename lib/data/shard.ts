@@ -79,7 +79,7 @@ export class ShardWriter {
 /** A shard that is open: its file and where its documents begin. */
 interface OpenShard {
   file: SafetensorsFile;
-  offsets: Float64Array;
+  offsets: Float64Array<ArrayBufferLike>;
   /** Index in the split of its first document. */
   first: number;
 }
@@ -103,7 +103,7 @@ export class ShardSource implements DocumentSource {
     try {
       for (const { file: name, documents, tokens } of split.shards) {
         const file = await SafetensorsFile.open(join(folder, name));
-        const shard = { file, offsets: new Float64Array(), first };
+        const shard: OpenShard = { file, offsets: new Float64Array(), first };
         shards.push(shard);
         shard.offsets = readOffsets(file, documents, tokens);
         first += documents;

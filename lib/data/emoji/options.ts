@@ -41,3 +41,6 @@ export const emojiOptionsSchema = z.strictObject({
 
 /** Options with every default filled in. */
 export type EmojiOptions = z.output<typeof emojiOptionsSchema>;
+
+/** Options as they are given. */
+export type EmojiOptionsInput = z.input<typeof emojiOptionsSchema>;

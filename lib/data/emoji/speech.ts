@@ -6,9 +6,11 @@ import type { Sound } from '../../modalities/tokenizer.js';
 
 /** Flite's voices speak at this rate, Hz. */
 export const SPEECH_RATE = 16000;
-/** Samples kept around what is audible, s. */
+/** Kept around what is audible, s. */
 const LEAD = 0.02;
 const TAIL = 0.05;
+/** Clips last whole units of speech (40 ms), so that clips strung together keep the units that each has alone. */
+const UNIT_SAMPLES = 640;
 /** What counts as audible, of full scale. */
 const AUDIBLE = 0.01;
 
@@ -68,7 +70,9 @@ function trimSilence({ sampleRate, samples }: Sound): Sound {
   const audible = (x: number): boolean => Math.abs(x) > AUDIBLE;
   const first = Math.max(0, samples.findIndex(audible) - Math.round(LEAD * sampleRate));
   const last = Math.min(samples.length, samples.findLastIndex(audible) + 1 + Math.round(TAIL * sampleRate));
-  return { sampleRate, samples: samples.slice(first, last) };
+  const padded = new Float32Array(Math.ceil((last - first) / UNIT_SAMPLES) * UNIT_SAMPLES);
+  padded.set(samples.subarray(first, last));
+  return { sampleRate, samples: padded };
 }
 
 /** Clips one after the other, as a spoken caption is heard. */

@@ -1,0 +1,128 @@
+import { ImageTokenizer } from '../../modalities/image/patch_codebook.js';
+import { SpeechTokenizer } from '../../modalities/speech/speech_units.js';
+import type { Picture, Sound } from '../../modalities/tokenizer.js';
+import type { PrepareProgress } from '../prepare_progress.js';
+import { WorkerPool } from '../worker_pool.js';
+import type { EmojiWorld } from './concepts.js';
+import type { EmojiOptions } from './options.js';
+import { renderSprites, SIDE, type Sprite } from './render.js';
+import { spokenPieces, type SceneStream } from './scene.js';
+import { drawScene, type SpriteCodes } from './sprite_codes.js';
+import type { EmojiTasks } from './worker.js';
+
+/** Training scenes whose patches the picture codebook is learnt from. */
+const CODEBOOK_SCENES = 2000;
+/** Work of one task: small enough that all workers end at about the same time. */
+const CLIPS_A_TASK = 6;
+const SPRITES_A_TASK = 20;
+
+export type EmojiPool = WorkerPool<EmojiTasks>;
+
+/** Starts the workers that render nothing but do all else that takes long. */
+export function startEmojiPool(threads: number): EmojiPool {
+  return new WorkerPool<EmojiTasks>(new URL('./worker.js', import.meta.url), threads);
+}
+
+/** All pictures, their tokenizer and their ids. */
+export interface PictureParts {
+  sprites: Sprite[];
+  tokenizer: ImageTokenizer;
+  codes: SpriteCodes[];
+}
+
+/** Renders all glyphs, learns the codebook from training scenes, and encodes every glyph on every background. */
+export async function preparePictures(
+  world: EmojiWorld,
+  stream: SceneStream,
+  options: EmojiOptions,
+  pool: EmojiPool,
+  progress: PrepareProgress,
+): Promise<PictureParts> {
+  const { glyphs } = world;
+  const rendering = progress.stage('pictures', glyphs.length);
+  const sprites = await renderSprites(
+    glyphs.map(({ svg }) => svg),
+    () => rendering.advance(),
+  );
+  rendering.end();
+
+  const learning = progress.stage('picture codes', 1);
+  const pictures: Picture[] = [];
+  for (let i = 0; i < options.documents && pictures.length < CODEBOOK_SCENES; i++) {
+    const document = stream.document('train', i);
+    if (document.kind === 'scene')
+      pictures.push({ width: SIDE, height: SIDE, data: drawScene(document.scene, sprites) });
+  }
+  const { image_codes: codes, image_stages: stages, seed } = options;
+  const tensors = await pool.run('trainImage', { pictures, options: { pictureSize: SIDE, codes, stages, seed } });
+  learning.end();
+
+  const encoding = progress.stage('picture tokens', glyphs.length);
+  const spriteCodes = await pool.map<'encodeSprites', Sprite, SpriteCodes>(
+    'encodeSprites',
+    sprites,
+    SPRITES_A_TASK,
+    (part) => ({ tokenizer: tensors, sprites: part }),
+    (done) => encoding.advance(done),
+  );
+  encoding.end();
+  return { sprites, tokenizer: ImageTokenizer.fromTensors(tensors), codes: spriteCodes };
+}
+
+/** All clips, their tokenizer and their units; undefined when nothing is spoken. */
+export interface SpeechParts {
+  tokenizer: SpeechTokenizer;
+  /** By voice and text. */
+  sounds: Map<string, Sound>;
+  units: Map<string, Int32Array>;
+}
+
+/** Key of a clip. */
+export function clipKey(voice: string, text: string): string {
+  return `${voice}:${text}`;
+}
+
+/** Speaks every piece of a caption in every voice, learns the units from those that training hears, and encodes all. */
+export async function prepareSpeech(
+  world: EmojiWorld,
+  options: EmojiOptions,
+  pool: EmojiPool,
+  progress: PrepareProgress,
+  fliteFolder: string,
+): Promise<SpeechParts> {
+  const texts = spokenPieces(world);
+  const pieces = options.voices.flatMap((voice) => texts.map((text) => ({ text, voice })));
+  const speaking = progress.stage('spoken names', pieces.length);
+  const sounds = await pool.map<'speak', (typeof pieces)[number], Sound>(
+    'speak',
+    pieces,
+    CLIPS_A_TASK,
+    (part) => ({ folder: fliteFolder, pieces: part }),
+    (done) => speaking.advance(done),
+  );
+  speaking.end();
+
+  const learning = progress.stage('speech units', 1);
+  const known = new Set(world.concepts.filter(({ heldout }) => !heldout).map(({ name }) => name));
+  const heldout = new Set(world.concepts.map(({ name }) => name).filter((name) => !known.has(name)));
+  const heard = sounds.filter((_, i) => !heldout.has(pieces[i]!.text));
+  const tensors = await pool.run('trainSpeech', {
+    sounds: heard,
+    options: { units: options.speech_units, seed: options.seed },
+  });
+  learning.end();
+
+  const units = await pool.map<'encodeSounds', Sound, Int32Array>(
+    'encodeSounds',
+    sounds,
+    Math.ceil(sounds.length / pool.threads),
+    (part) => ({ tokenizer: tensors, sounds: part }),
+    () => undefined,
+  );
+  const keys = pieces.map(({ voice, text }) => clipKey(voice, text));
+  return {
+    tokenizer: SpeechTokenizer.fromTensors(tensors),
+    sounds: new Map(keys.map((key, i) => [key, sounds[i]!])),
+    units: new Map(keys.map((key, i) => [key, units[i]!])),
+  };
+}
