@@ -187,6 +187,7 @@ void run_waves(const Job& job, const Segments& segments, int64_t max_group_rows,
       panel = 0;
       cursor.advance();
     }
+    assert(wave.count > 0);
     wave.cut(max_rows_of_block, workspace.threads);
     run_wave(job, wave, workspace);
   }
