@@ -108,7 +108,11 @@ export {
 } from './data/packer.js';
 export { batchesOf, Loader, type LoaderOptions } from './data/loader.js';
 export type { DatasetExample, DatasetManifest, DatasetSplit, DocumentSource, SplitName } from './data/dataset.js';
-export type { EmojiOptions } from './data/emoji/options.js';
+export { prepareEmoji, type PreparedDataset, type PrepareRun } from './data/prepare_emoji.js';
+export type { PrepareProgress, Stage } from './data/prepare_progress.js';
+export { openSplit, readManifest, writeManifest } from './data/manifest.js';
+export { ShardWriter } from './data/shard.js';
+export type { EmojiOptions, EmojiOptionsInput } from './data/emoji/options.js';
 export { readAudio, readImage } from './media/decode.js';
 export { writePng, type PngOptions } from './media/png.js';
 export { writeWav } from './media/wav.js';

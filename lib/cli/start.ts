@@ -24,12 +24,18 @@ Examples:
 async function start(overrides: string[]): Promise<void> {
   const { readRunConfig } = await import('../config/run_config.js');
   const { runTraining } = await import('../train/run.js');
+  const { consolePreparation } = await import('../data/prepare_progress.js');
   const { consoleProgress } = await import('../train/progress.js');
   const { writeReport } = await import('../report/report.js');
   const config = readRunConfig(join(packageRoot(), 'recipes', 'start.yaml'), overrides);
   const stop = stopOnSignals();
   try {
-    const result = await runTraining(config, { resume: true, progress: consoleProgress(), stop: stop.signal });
+    const result = await runTraining(config, {
+      resume: true,
+      progress: consoleProgress(),
+      preparation: consolePreparation(),
+      stop: stop.signal,
+    });
     if (!result.finished) {
       process.stderr.write(`stopped after step ${result.step}; run the same command again to go on.\n`);
       return;

@@ -31,6 +31,7 @@ Examples:
 async function trainCommand(path: string, overrides: string[], flags: TrainFlags): Promise<void> {
   const { readRunConfig } = await import('../config/run_config.js');
   const { runTraining } = await import('../train/run.js');
+  const { consolePreparation } = await import('../data/prepare_progress.js');
   const { consoleProgress } = await import('../train/progress.js');
   const config = readRunConfig(path, overrides);
   const stop = stopOnSignals();
@@ -38,6 +39,7 @@ async function trainCommand(path: string, overrides: string[], flags: TrainFlags
     const result = await runTraining(config, {
       resume: flags.resume ?? false,
       progress: consoleProgress(),
+      preparation: consolePreparation(),
       stop: stop.signal,
     });
     if (flags.json) printJson(result);

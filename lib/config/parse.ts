@@ -117,5 +117,6 @@ export function parseWith<S extends z.ZodType>(
     const place = options.where?.(path) ?? '';
     return describeIssue(issue, schema, value).map((sentence) => `${place}${sentence}`);
   });
-  throw new MotError(options.code ?? 'ERR_CONFIG', `${what}: ${sentences.join('; ')}.`);
+  const text = sentences.join('; ');
+  throw new MotError(options.code ?? 'ERR_CONFIG', `${what}: ${text}${text.endsWith('?') ? '' : '.'}`);
 }

@@ -1,17 +1,27 @@
 import { resolve } from 'node:path';
 import type { RunConfig } from '../config/run_config.js';
 import { readManifest } from '../data/manifest.js';
+import type { PrepareProgress } from '../data/prepare_progress.js';
 import { makeVocabulary, type Vocabulary } from '../modalities/vocabulary.js';
-import type { Progress } from './progress.js';
 
 /** The name of the embedded data set; `data.dataset` is a folder otherwise. */
 const EMBEDDED = 'emoji';
 
 /** Folder of a run's data set, absolute. The embedded one is prepared where it is not yet. */
-export async function datasetFolder({ data }: RunConfig, progress: Progress): Promise<string> {
+export async function datasetFolder(
+  { data, train }: RunConfig,
+  run: { progress?: PrepareProgress; signal?: AbortSignal },
+): Promise<string> {
   if (data.dataset !== EMBEDDED) return resolve(data.dataset);
-  const { prepareEmoji } = await import('../data/emoji/prepare.js');
-  return resolve(await prepareEmoji(data.prepare, { say: (sentence) => progress.say(sentence) }));
+  // Loaded here: it needs packages that only the embedded data set needs.
+  const { prepareEmoji } = await import('../data/prepare_emoji.js');
+  const threads = train.threads > 0 ? { threads: train.threads } : {};
+  try {
+    const { folder } = await prepareEmoji(data.prepare, { ...run, ...threads });
+    return resolve(folder);
+  } finally {
+    run.progress?.stop();
+  }
 }
 
 /** Vocabulary of a run's data set, without preparing it: that of the embedded set follows from its options. */

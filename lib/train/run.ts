@@ -3,6 +3,7 @@ import { modelOfRun, type RunConfig } from '../config/run_config.js';
 import type { SplitName } from '../data/dataset.js';
 import { batchesOf, Loader } from '../data/loader.js';
 import { openSplit, readManifest } from '../data/manifest.js';
+import type { PrepareProgress } from '../data/prepare_progress.js';
 import type { ShardSource } from '../data/shard.js';
 import { MotError } from '../errors.js';
 import { Model, type ModelOptions } from '../model/model.js';
@@ -19,6 +20,8 @@ export interface RunOptions {
   resume?: boolean;
   /** Default: silence. */
   progress?: Progress;
+  /** Of preparing the embedded data set. Default: silence. */
+  preparation?: PrepareProgress;
   /** Raised to finish the step, save and return. */
   stop?: AbortSignal;
 }
@@ -49,8 +52,11 @@ const WATCHED: readonly SplitName[] = ['validation', 'heldout'];
  *   ERR_NOT_FINITE.
  */
 export async function runTraining(config: RunConfig, options: RunOptions = {}): Promise<RunResult> {
-  const { resume = false, progress = silent, stop } = options;
-  const dataset = await datasetFolder(config, progress);
+  const { resume = false, progress = silent, preparation, stop } = options;
+  const dataset = await datasetFolder(config, {
+    ...(preparation ? { progress: preparation } : {}),
+    ...(stop ? { signal: stop } : {}),
+  });
   const manifest = readManifest(dataset);
   const { train } = config;
   if (manifest.longestDocument > train.seq_len)

@@ -82,7 +82,8 @@ export async function runTrainer(trainer: Trainer): Promise<boolean> {
         );
       const last = state.step === settings.steps;
       if (last || due(state.step, settings.validateEvery)) await validate(trainer, progress);
-      if (last || due(state.step, settings.checkpointEvery)) {
+      // A model that may have diverged must not take the place of older checkpoints.
+      if (last || (due(state.step, settings.checkpointEvery) && !metrics.skipped)) {
         state.elapsed = before + (performance.now() - began) / 1000;
         await trainer.checkpoint(state);
         saved = state.step;

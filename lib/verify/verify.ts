@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { MotError } from '../errors.js';
 import type { Batch } from '../model/batch.js';
 import { Model, type ModelConfigInput } from '../model/model.js';
+import { loadAddon } from '../native/load.js';
 import { packageRoot } from '../package.js';
 import { checkConsistency, checkRowsWithoutGradient } from './consistency.js';
 import {
@@ -81,7 +82,8 @@ export async function verifyFile(path: string, options: VerifyOptions = {}): Pro
   }
   comparisons.push(...compareAll(path, file, computed, dtype), ...checkRowsWithoutGradient(file, computed));
   if (options.out !== undefined) await writeGolden(options.out, file.config, computed);
-  return { file: path, device, dtype, threads, comparisons, passed: comparisons.every((row) => row.passed) };
+  const used = threads || loadAddon().cpu().threads;
+  return { file: path, device, dtype, threads: used, comparisons, passed: comparisons.every((row) => row.passed) };
 }
 
 /** Everything that a golden file holds, computed from its inputs and weights; in the order of the format. */
