@@ -27,7 +27,7 @@ function mulHigh(a: number, b: number): number {
   const bh = b >>> 16;
   const middle = ah * bl + ((al * bl) >>> 16);
   const carry = al * bh + (middle & 0xffff);
-  return (ah * bh + Math.floor(middle / 65536) + Math.floor(carry / 65536)) >>> 0;
+  return (ah * bh + (middle >>> 16) + (carry >>> 16)) >>> 0;
 }
 
 /** 32 random bits, as an unsigned number. `index` is an integer in [0, 2^32). */

@@ -18,7 +18,7 @@ export interface ImageTokenizerOptions {
   stages?: number;
   /** Patches to learn from, drawn evenly from all pictures. Default 60000. */
   patches?: number;
-  /** Rounds in which all codebooks are fitted together. Default 4. */
+  /** Rounds in which all codebooks are fitted together. Default 3. */
   rounds?: number;
   /** Default 0. */
   seed?: number;
@@ -26,6 +26,9 @@ export interface ImageTokenizerOptions {
 
 /** Codes of the first stage that encode() tries for a patch. */
 const CANDIDATES = 4;
+
+/** Iterations of k-means in a stage: fitting the stages together afterwards is worth more than further ones. */
+const ITERATIONS = 6;
 
 /** Patches whose codes are remembered (pictures repeat many: background, the same motif); then it starts afresh. */
 const REMEMBERED_PATCHES = 100_000;
@@ -72,7 +75,7 @@ export class ImageTokenizer implements Tokenizer<Picture> {
 
   /** Learns codebooks from pictures of the right size. Deterministic. */
   static train(pictures: readonly Picture[], options: ImageTokenizerOptions = {}): ImageTokenizer {
-    const { pictureSize = 32, patchSize = 4, codes = 512, stages = 2, seed = 0, rounds = 4 } = options;
+    const { pictureSize = 32, patchSize = 4, codes = 512, stages = 2, seed = 0, rounds = 3 } = options;
     const grid = patchGrid(pictureSize, patchSize);
     if (pictures.length === 0) throw new MotError('ERR_ARGUMENT', 'ImageTokenizer.train needs at least one picture');
     for (const picture of pictures) checkPicture(grid, picture);
@@ -84,7 +87,7 @@ export class ImageTokenizer implements Tokenizer<Picture> {
     const books: Float32Array[] = [];
     const residual = patches.slice();
     for (let stage = 0; stage < stages; stage++) {
-      const result = kmeans(residual, grid.dim, { codes, weights, seed: seed + stage });
+      const result = kmeans(residual, grid.dim, { codes, weights, iterations: ITERATIONS, seed: seed + stage });
       books.push(result.codes);
       result.assignment.forEach((code, i) => addCode(residual, i, result.codes, code, grid.dim, -1));
     }

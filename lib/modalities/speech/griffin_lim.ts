@@ -29,7 +29,7 @@ export function griffinLim(magnitudes: Float64Array, frames: number, iterations 
       const b = iteration === 0 ? im[i]! : im[i]! + MOMENTUM * (im[i]! - lastIm[i]!);
       lastRe[i] = re[i]!;
       lastIm[i] = im[i]!;
-      const scale = magnitudes[i]! / Math.max(Math.sqrt(a * a + b * b), 1e-12);
+      const scale = magnitudes[i]! / (Math.sqrt(a * a + b * b) + 1e-12);
       re[i] = a * scale;
       im[i] = b * scale;
     }

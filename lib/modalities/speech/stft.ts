@@ -52,7 +52,8 @@ export class Stft {
         weight[start + i]! += HANN[i]! * HANN[i]!;
       }
     }
-    for (let i = 0; i < samples.length; i++) samples[i]! /= Math.max(weight[i]!, 1e-3);
+    // Hops are shorter than the window: the weights of all samples are far from 0.
+    for (let i = 0; i < samples.length; i++) samples[i]! /= weight[i]!;
   }
 }
 
