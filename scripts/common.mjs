@@ -24,7 +24,11 @@ export function filesUnder(path, endings) {
 /** Hash of the names and contents of files, given relative to the package. */
 export function hashFiles(files) {
   const hash = createHash('sha256');
-  for (const file of files) hash.update(`${file}\0`).update(readFileSync(join(root, file))).update('\0');
+  for (const file of files)
+    hash
+      .update(`${file}\0`)
+      .update(readFileSync(join(root, file)))
+      .update('\0');
   return hash.digest('hex');
 }
 

@@ -16,9 +16,12 @@ const sources = ['native', ...(tests ? ['test/native'] : [])].flatMap((folder) =
 const hash = hashFiles([...sources, 'CMakeLists.txt', 'package.json']);
 if (process.argv.includes('--if-stale') && existsSync(addon) && isFresh(step, hash)) process.exit(0);
 
-const install = platform() === 'darwin' ? 'xcode-select --install && brew install cmake' : 'apt-get install g++ cmake make';
+const install =
+  platform() === 'darwin' ? 'xcode-select --install && brew install cmake' : 'apt-get install g++ cmake make';
 if (!hasProgram('cmake') || ![process.env.CXX, 'c++', 'g++', 'clang++'].some((name) => name && hasProgram(name)))
-  fail(`The native addon needs cmake 3.20 and a C++20 compiler (GCC 11 or Clang 14, or later); install them: ${install}`);
+  fail(
+    `The native addon needs cmake 3.20 and a C++20 compiler (GCC 11 or Clang 14, or later); install them: ${install}`,
+  );
 
 let cmakeJs;
 try {
