@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "core/thread_team.h"
 
 namespace mot {
 namespace {
@@ -22,7 +23,8 @@ void validate(const Limits& limits, DType compute, int threads) {
   check_limit("positions", limits.positions, 1);
   if (compute != kF32 && compute != kBF16)
     throw errorf("ERR_UNSUPPORTED", "[model] expected compute dtype F32 or BF16, got %s", dtype_name(compute));
-  if (threads < 1) throw errorf("ERR_CONFIG", "[model] expected at least 1 thread, got %d", threads);
+  if (threads < 1 || threads > kMaxThreads)
+    throw errorf("ERR_CONFIG", "[model] expected from 1 to %d threads, got %d", kMaxThreads, threads);
 }
 
 int64_t workspace_bytes(const ModelConfig& c, const Limits& limits, DType compute, const OpTable* table, int threads) {

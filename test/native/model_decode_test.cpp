@@ -152,6 +152,7 @@ TEST(ModelCalls, RejectLimitsThatCannotBe) {
   EXPECT_EQ(create({int64_t{1} << 40, 0, 8, false}, kF32, 1), "ERR_CONFIG");
   EXPECT_EQ(create({8, 0, 8, false}, kF64, 1), "ERR_UNSUPPORTED");
   EXPECT_EQ(create({8, 0, 8, false}, kF32, 0), "ERR_CONFIG");
+  EXPECT_EQ(create({8, 0, 8, false}, kF32, 257), "ERR_CONFIG");
   EXPECT_EQ(create({1 << 30, 1 << 30, 1 << 30, true}, kF32, 1), "ERR_MEMORY");
 }
 
