@@ -32,6 +32,9 @@ std::vector<CaseInfo> case_list();
 // Runs forward and backward on `backend` with outputs poisoned with NaN, and compares every output with the reference
 // backend in f64 on the same (rounded) inputs. Throws Error("ERR_ARGUMENT") for an unknown name.
 CaseReport check_case(const std::string& name, const OpTable* backend, DType dtype, int threads);
+// The same for several backends with one run of the reference.
+std::vector<CaseReport> check_case(const std::string& name, const std::vector<const OpTable*>& backends, DType dtype,
+                                   int threads);
 
 // Central differences of sum(d_out * forward) in f64 against the reference's backward, on a sample of elements of every
 // differentiable input. Ops without a backward report 0.

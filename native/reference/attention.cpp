@@ -7,7 +7,8 @@
 namespace mot::reference {
 namespace {
 
-double dot(const Matrix& a, int64_t a_row, int64_t a_col, const Matrix& b, int64_t b_row, int64_t b_col, int64_t count) {
+double dot(const Matrix& a, int64_t a_row, int64_t a_col, const Matrix& b, int64_t b_row, int64_t b_col,
+           int64_t count) {
   double sum = 0;
   for (int64_t i = 0; i < count; i++) sum += get(a, a_row, a_col + i) * get(b, b_row, b_col + i);
   return sum;

@@ -18,15 +18,14 @@ int64_t workspace_bytes(const OpLimits* limits) {
 
 const char* last_error() { return ""; }  // every op supports every dtype of its contract
 
-constexpr OpTable kTable = {
-    .version = kOpTableVersion,
-    .name = "reference",
-    .variant = "plain",
-    .row_alignment = 1,
-    .workspace_bytes = workspace_bytes,
-    .last_error = last_error,
+constexpr OpTable kTable = {.version = kOpTableVersion,
+                            .name = "reference",
+                            .variant = "plain",
+                            .row_alignment = 1,
+                            .workspace_bytes = workspace_bytes,
+                            .last_error = last_error,
 #define MOT_OP_ENTRY(function, Params) .function = reference::function,
-    MOT_OPS(MOT_OP_ENTRY)
+                            MOT_OPS(MOT_OP_ENTRY)
 #undef MOT_OP_ENTRY
 };
 

@@ -36,9 +36,7 @@ inline void set(void* data, DType dtype, int64_t i, double x) {
 }
 
 inline double get(const Matrix& m, int64_t row, int64_t col) { return get(m.data, m.dtype, row * m.stride + col); }
-inline void set(const Matrix& m, int64_t row, int64_t col, double x) {
-  set(m.data, m.dtype, row * m.stride + col, x);
-}
+inline void set(const Matrix& m, int64_t row, int64_t col, double x) { set(m.data, m.dtype, row * m.stride + col, x); }
 inline void add(const Matrix& m, int64_t row, int64_t col, double x) { set(m, row, col, get(m, row, col) + x); }
 
 inline void zero_row(const Matrix& m, int64_t row) {
