@@ -4,6 +4,7 @@ import { logMel, MELS, melMagnitudes } from '../../lib/modalities/speech/mel.js'
 import { collapseRepeats, SpeechTokenizer } from '../../lib/modalities/speech/speech_units.js';
 import { BINS, FFT_SIZE, HOP, SAMPLE_RATE, Stft } from '../../lib/modalities/speech/stft.js';
 import type { Sound } from '../../lib/modalities/tokenizer.js';
+import { pitches, smoothPitch, synthesize } from '../../lib/modalities/speech/voice.js';
 import { makeSpeech, stream } from './support.js';
 
 function tone(hertz: number, frames: number): Float32Array {
@@ -59,7 +60,7 @@ describe('griffinLim', () => {
   test('reproduces a tone from its magnitudes', () => {
     const frames = 30;
     const wanted = magnitudes(tone(440, frames), frames);
-    const sound = griffinLim(wanted, frames, 60);
+    const sound = griffinLim(wanted, frames, { iterations: 60 });
     const found = magnitudes(sound, frames);
     let error = 0;
     let norm = 0;
@@ -72,7 +73,7 @@ describe('griffinLim', () => {
     let crossings = 0;
     for (let i = 5 * HOP; i < 25 * HOP; i++) if (sound[i]! < 0 && sound[i + 1]! >= 0) crossings++;
     expect(Math.abs(crossings - 440 * 0.2)).toBeLessThan(4);
-    expect(griffinLim(wanted, frames, 60)).toEqual(sound);
+    expect(griffinLim(wanted, frames, { iterations: 60 })).toEqual(sound);
   });
 
   test('takes no frames', () => {
@@ -80,10 +81,51 @@ describe('griffinLim', () => {
   });
 });
 
+describe('voice', () => {
+  const pulses = (hertz: number, length: number): Float32Array =>
+    Float32Array.from({ length }, (_, i) => (i % Math.round(SAMPLE_RATE / hertz) === 0 ? 1 : 0));
+  const noise = (length: number): Float32Array => {
+    const next = stream(3);
+    return Float32Array.from({ length }, () => next() - 0.5);
+  };
+
+  test('has the pitch of its pulses; noise and silence have none', () => {
+    for (const hertz of [80, 125, 200, 320]) {
+      const found = pitches(pulses(hertz, 8000), 12, 640);
+      for (const value of found.subarray(2, 10)) expect(Math.abs(value / hertz - 1)).toBeLessThan(0.03);
+    }
+    expect(pitches(noise(8000), 12, 640).filter((value) => value > 0).length).toBe(0);
+    expect([...pitches(new Float32Array(8000), 12, 640)]).toEqual(new Array(12).fill(0));
+  });
+
+  test('gets magnitudes and pitch that it is given', () => {
+    const frames = 48;
+    const features = logMel(makeSpeech(5).samples.subarray(0, frames * HOP), frames);
+    const pitch = new Float64Array(frames).fill(150, 0, 32);
+    const sound = synthesize(melMagnitudes(features, frames), pitch);
+    const found = pitches(sound, 12, 640);
+    for (const value of found.subarray(2, 6)) expect(Math.abs(value / 150 - 1)).toBeLessThan(0.05);
+    expect(found.subarray(9).filter((value) => value > 0).length).toBe(0);
+    const heard = logMel(sound, frames);
+    const error = heard.reduce((sum, value, i) => sum + (value - features[i]!) ** 2, 0) / heard.length;
+    expect(Math.sqrt(error)).toBeLessThan(0.7);
+    expect(synthesize(melMagnitudes(features, frames), pitch)).toEqual(sound);
+  });
+
+  test('glides from pitch to pitch', () => {
+    const smooth = smoothPitch(Float64Array.of(0, 100, 100, 100, 100, 100, 200, 200, 200, 200, 200, 0));
+    expect(smooth[0]).toBe(0);
+    expect(smooth[11]).toBe(0);
+    for (let i = 2; i < 11; i++) expect(smooth[i]).toBeGreaterThanOrEqual(smooth[i - 1]!);
+    expect(smooth[5]).toBeCloseTo(150, 6);
+  });
+});
+
 describe('SpeechTokenizer', () => {
   const sounds = Array.from({ length: 16 }, (_, i) => makeSpeech(i));
   const unseen = Array.from({ length: 4 }, (_, i) => makeSpeech(100 + i));
   const tokenizer = SpeechTokenizer.train(sounds, { units: 60 });
+  const decoded = unseen.map((sound) => tokenizer.decode(tokenizer.encode(sound)));
 
   test('has 25 units a second, and removes repeats', () => {
     for (const sound of unseen) {
@@ -99,16 +141,26 @@ describe('SpeechTokenizer', () => {
   test('decodes to sound that is as long and alike', () => {
     let [before, after, own, other] = [0, 0, 0, 0];
     unseen.forEach((sound, i) => {
-      const decoded = tokenizer.decode(tokenizer.encode(sound));
-      expect(decoded.sampleRate).toBe(16000);
-      expect(Math.max(...decoded.samples)).toBeGreaterThan(0.1);
+      expect(decoded[i]!.sampleRate).toBe(16000);
+      expect(Math.max(...decoded[i]!.samples)).toBeGreaterThan(0.1);
       before += sound.samples.length;
-      after += decoded.samples.length;
-      own += spectralDistance(decoded, sound);
-      other += spectralDistance(decoded, unseen[(i + 1) % unseen.length]!);
+      after += decoded[i]!.samples.length;
+      own += spectralDistance(decoded[i]!, sound);
+      other += spectralDistance(decoded[i]!, unseen[(i + 1) % unseen.length]!);
     });
     expect(Math.abs(after / before - 1)).toBeLessThan(0.25);
     expect(own).toBeLessThan(0.6 * other);
+  });
+
+  test('decodes to a voice', () => {
+    const voicedShare = ({ samples }: Sound): number => {
+      const count = Math.floor(samples.length / 640);
+      return pitches(samples, count, 640).filter((value) => value > 90 && value < 150).length / count;
+    };
+    unseen.forEach((sound, i) => {
+      expect(voicedShare(sound)).toBeGreaterThan(0.7);
+      expect(voicedShare(decoded[i]!)).toBeGreaterThan(0.6);
+    });
   });
 
   test('gives a unit its usual length', () => {

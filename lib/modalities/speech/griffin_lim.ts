@@ -4,11 +4,20 @@ import { BINS, HOP, Stft } from './stft.js';
 /** Share of the last change that is added again (the fast variant of Perraudin et al. 2013). */
 const MOMENTUM = 0.95;
 
+/** Options of griffinLim(). */
+export interface GriffinLimOptions {
+  /** Default 40. */
+  iterations?: number;
+  /** Spectra [frames, BINS] whose phases are the first. Default: random phases, always the same. */
+  start?: { re: Float64Array; im: Float64Array };
+}
+
 /**
- * A sound [frames * HOP] with about the given magnitudes [frames, BINS]: phases start at random (always the same) and
- * follow from the sound that the last ones gave. Deterministic.
+ * A sound [frames * HOP] with about the given magnitudes [frames, BINS]: again and again the phases are those of the
+ * sound that the last ones gave. Deterministic.
  */
-export function griffinLim(magnitudes: Float64Array, frames: number, iterations = 40): Float32Array {
+export function griffinLim(magnitudes: Float64Array, frames: number, options: GriffinLimOptions = {}): Float32Array {
+  const { iterations = 40, start } = options;
   const stft = new Stft();
   const samples = new Float64Array(frames * HOP);
   const re = new Float64Array(frames * BINS);
@@ -17,7 +26,7 @@ export function griffinLim(magnitudes: Float64Array, frames: number, iterations 
   const lastIm = new Float64Array(frames * BINS);
   const key = randomKey(0, 'griffin-lim');
   for (let i = 0; i < magnitudes.length; i++) {
-    const phase = 2 * Math.PI * randomUniform(key, i);
+    const phase = start ? Math.atan2(start.im[i]!, start.re[i]!) : 2 * Math.PI * randomUniform(key, i);
     re[i] = magnitudes[i]! * Math.cos(phase);
     im[i] = magnitudes[i]! * Math.sin(phase);
   }

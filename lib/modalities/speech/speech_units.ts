@@ -4,9 +4,9 @@ import { CodeSearch, kmeans } from '../kmeans.js';
 import { principalAxes, rotate, rotateBack, type Rotation } from '../rotation.js';
 import { expectTensor, type TensorSet } from '../tensors.js';
 import type { Sound, SpanRule, Tokenizer } from '../tokenizer.js';
-import { griffinLim } from './griffin_lim.js';
 import { logMel, MELS, melMagnitudes } from './mel.js';
 import { HOP, SAMPLE_RATE } from './stft.js';
+import { pitches, smoothPitch, synthesize } from './voice.js';
 
 /** Options of SpeechTokenizer.train(). */
 export interface SpeechTokenizerOptions {
@@ -29,8 +29,8 @@ const LONGEST_RUN = 12;
 
 /**
  * Speech as k-means units of 40 ms log-mel features (16 kHz, 25 ms Hann window, 10 ms hop, 40 bands), repeats removed.
- * Sounds are brought to one level first. Decoding gives a unit the length it had on average in training and finds
- * phases by Griffin-Lim.
+ * Sounds are brought to one level first. Decoding gives a unit the length and pitch that it had on average in
+ * training, since 40 bands are too coarse to hold the pitch; see voice.ts.
  */
 export class SpeechTokenizer implements Tokenizer<Sound> {
   readonly modality = 'speech';
@@ -41,22 +41,27 @@ export class SpeechTokenizer implements Tokenizer<Sound> {
   readonly #search: CodeSearch;
   /** Mean run of each unit, in units (>= 1). */
   readonly #runs: Float32Array;
+  /** Pitch of each unit in Hz, 0 where most of its sounds are not voiced. */
+  readonly #pitch: Float32Array;
 
-  private constructor(rotation: Rotation, codes: Float32Array, runs: Float32Array) {
+  private constructor(rotation: Rotation, codes: Float32Array, runs: Float32Array, pitch: Float32Array) {
     this.size = runs.length;
     this.#rotation = rotation;
     this.#codes = codes;
     this.#search = new CodeSearch(codes, DIM);
     this.#runs = runs;
+    this.#pitch = pitch;
   }
 
   /** Learns the units from sounds of any sample rate. Deterministic. */
   static train(sounds: readonly Sound[], options: SpeechTokenizerOptions = {}): SpeechTokenizer {
     const { units = 500, seed = 0 } = options;
-    const features = sounds.map(unitFeatures);
+    const waves = sounds.map(toWave);
+    const features = waves.map(unitFeatures);
     const total = features.reduce((sum, part) => sum + part.length, 0);
-    if (total === 0)
+    if (total === 0) {
       throw new MotError('ERR_ARGUMENT', 'SpeechTokenizer.train needs at least one sound that is not empty');
+    }
     const all = new Float64Array(total);
     let at = 0;
     for (const part of features) {
@@ -67,24 +72,8 @@ export class SpeechTokenizer implements Tokenizer<Sound> {
     const rotated = new Float64Array(total);
     for (let i = 0; i < total; i += DIM) rotate(rotation, all, i, rotated, i);
     const { codes, assignment } = kmeans(rotated, DIM, { codes: units, seed });
-
-    const runs = new Float32Array(units);
-    const seen = new Float32Array(units);
-    let place = 0;
-    for (const part of features) {
-      for (const end = place + part.length / DIM; place < end;) {
-        const unit = assignment[place]!;
-        const start = place;
-        while (place < end && assignment[place] === unit) place++;
-        runs[unit]! += place - start;
-        seen[unit]!++;
-      }
-    }
-    return new SpeechTokenizer(
-      rotation,
-      codes,
-      runs.map((sum, unit) => Math.max(1, sum / seen[unit]! || 1)),
-    );
+    const { runs, pitch } = habits(waves, assignment, units);
+    return new SpeechTokenizer(rotation, codes, runs, pitch);
   }
 
   encode(sound: Sound): Int32Array {
@@ -93,7 +82,7 @@ export class SpeechTokenizer implements Tokenizer<Sound> {
 
   /** One unit for each 40 ms begun. */
   encodeWithRepeats(sound: Sound): Int32Array {
-    const features = unitFeatures(sound);
+    const features = unitFeatures(toWave(sound));
     const units = new Int32Array(features.length / DIM);
     const vector = new Float64Array(DIM);
     for (let i = 0; i < units.length; i++) {
@@ -112,12 +101,14 @@ export class SpeechTokenizer implements Tokenizer<Sound> {
     });
     const frames = runs.reduce((sum, run) => sum + run.frames, 0);
     const features = new Float64Array(frames * MELS);
+    const pitch = new Float64Array(frames);
     let frame = 0;
     for (const run of runs) {
       const unit = rotateBack(this.#rotation, this.#codes, run.unit * DIM, true);
+      pitch.fill(this.#pitch[run.unit]!, frame, frame + run.frames);
       for (let i = 0; i < run.frames; i++, frame++) stretch(unit, i, run.frames, features, frame * MELS);
     }
-    return { sampleRate: SAMPLE_RATE, samples: griffinLim(melMagnitudes(features, frames), frames) };
+    return { sampleRate: SAMPLE_RATE, samples: synthesize(melMagnitudes(features, frames), smoothPitch(pitch)) };
   }
 
   /** Any unit; at least one. */
@@ -125,13 +116,14 @@ export class SpeechTokenizer implements Tokenizer<Sound> {
     return { begin: 0, end: this.size, mayEnd: length > 0 };
   }
 
-  /** `mean` [d], `basis` [d, d], `codes` [units, d], `runs` [units]; d is 160. */
+  /** `mean` [d], `basis` [d, d], `codes` [units, d], `runs` and `pitch` [units]; d is 160. */
   toTensors(): TensorSet {
     return {
       mean: { shape: [DIM], data: this.#rotation.mean },
       basis: { shape: [DIM, DIM], data: this.#rotation.basis },
       codes: { shape: [this.size, DIM], data: this.#codes },
       runs: { shape: [this.size], data: this.#runs },
+      pitch: { shape: [this.size], data: this.#pitch },
     };
   }
 
@@ -140,7 +132,8 @@ export class SpeechTokenizer implements Tokenizer<Sound> {
     const basis = expectTensor(tensors, 'basis', [DIM, DIM]).data;
     const codes = expectTensor(tensors, 'codes', [-1, DIM]);
     const runs = expectTensor(tensors, 'runs', [codes.shape[0]!]);
-    return new SpeechTokenizer({ mean, basis }, codes.data, runs.data);
+    const pitch = expectTensor(tensors, 'pitch', [codes.shape[0]!]);
+    return new SpeechTokenizer({ mean, basis }, codes.data, runs.data, pitch.data);
   }
 }
 
@@ -149,12 +142,53 @@ export function collapseRepeats(ids: Int32Array): Int32Array {
   return ids.filter((id, i) => i === 0 || id !== ids[i - 1]);
 }
 
-/** Features [units, DIM] of a sound. */
-function unitFeatures(sound: Sound): Float64Array {
-  const resampled = resample(sound.samples, sound.sampleRate, SAMPLE_RATE);
-  const gain = Math.min(Math.max(LEVEL / level(resampled), 1 / MOST_GAIN), MOST_GAIN);
-  const samples = resampled.map((sample) => gain * sample);
-  return logMel(samples, Math.ceil(samples.length / UNIT_SAMPLES) * FRAMES);
+/** How units sound in training: the mean length of their runs, and their mean pitch (0 where most are not voiced). */
+function habits(
+  waves: readonly Float32Array[],
+  assignment: Int32Array,
+  units: number,
+): { runs: Float32Array; pitch: Float32Array } {
+  const total = new Float64Array(units);
+  const runs = new Float64Array(units);
+  const voiced = new Float64Array(units);
+  const logPitch = new Float64Array(units);
+  let place = 0;
+  for (const wave of waves) {
+    const count = unitCount(wave);
+    pitches(wave, count, UNIT_SAMPLES).forEach((hertz, i) => {
+      const unit = assignment[place + i]!;
+      total[unit]!++;
+      if (i === 0 || assignment[place + i - 1] !== unit) runs[unit]!++;
+      if (hertz > 0) {
+        voiced[unit]!++;
+        logPitch[unit]! += Math.log(hertz);
+      }
+    });
+    place += count;
+  }
+  return {
+    runs: Float32Array.from(total, (count, unit) => (count > 0 ? count / runs[unit]! : 1)),
+    pitch: Float32Array.from(total, (count, unit) =>
+      2 * voiced[unit]! > count ? Math.exp(logPitch[unit]! / voiced[unit]!) : 0,
+    ),
+  };
+}
+
+/** A sound at 16 kHz and LEVEL. */
+function toWave(sound: Sound): Float32Array {
+  const samples = resample(sound.samples, sound.sampleRate, SAMPLE_RATE);
+  const gain = Math.min(Math.max(LEVEL / level(samples), 1 / MOST_GAIN), MOST_GAIN);
+  return samples.map((sample) => gain * sample);
+}
+
+/** Units of so many samples, the last one perhaps not full. */
+function unitCount(wave: Float32Array): number {
+  return Math.ceil(wave.length / UNIT_SAMPLES);
+}
+
+/** Features [units, DIM]. */
+function unitFeatures(wave: Float32Array): Float64Array {
+  return logMel(wave, unitCount(wave) * FRAMES);
 }
 
 /** Root mean square of the loud parts: the mean power of 10 ms frames, each weighted by its power. */

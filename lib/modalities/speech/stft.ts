@@ -14,6 +14,9 @@ export const BINS = FFT_SIZE / 2 + 1;
 const HANN = Float64Array.from({ length: WINDOW }, (_, i) => 0.5 - 0.5 * Math.cos((2 * Math.PI * (i + 0.5)) / WINDOW));
 const HANN_SUM = HANN.reduce((sum, value) => sum + value, 0);
 
+/** Root mean square magnitude of each bin of white noise of power 1. */
+export const MEAN_MAGNITUDE = Math.sqrt(HANN.reduce((sum, value) => sum + value * value, 0)) / HANN_SUM;
+
 /** Short-time Fourier transform with 10 ms hops; frame f is centred on sample (f + 1/2) * HOP. */
 export class Stft {
   readonly #fft = new FFT(FFT_SIZE);
