@@ -128,6 +128,11 @@ describe('resample', () => {
   test('leaves the same rate alone', () => {
     const samples = sine(100, 16000, 50);
     expect(resample(samples, 16000, 16000)).toBe(samples);
+    expect(resample(new Float32Array(0), 8000, 16000).length).toBe(0);
+    expect(resample(samples.subarray(0, 1), 16000, 8000).length).toBe(1);
+    for (const rate of [0, -1, 0.5, Number.NaN]) {
+      expect(() => resample(samples, rate, 16000)).toThrow(expect.objectContaining({ code: 'ERR_ARGUMENT' }));
+    }
   });
 });
 
