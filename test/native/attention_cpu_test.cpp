@@ -139,11 +139,25 @@ struct Data {
     const uintptr_t address = (reinterpret_cast<uintptr_t>(workspace.data()) + 63) / 64 * 64;
     Context context{threads, reinterpret_cast<void*>(address), static_cast<int64_t>(workspace.size()) - 64};
     const double scale = 1 / std::sqrt(static_cast<double>(E));
-    AttentionForward forward{q, k, v, shape.kv_start.data(), shape.kv_end.data(), out_row.data(), H, K, E,
+    AttentionForward forward{q,     k,   v,         shape.kv_start.data(), shape.kv_end.data(), out_row.data(), H, K, E,
                              scale, out, lse.data()};
     ASSERT_EQ(table.attention_forward(&context, &forward), 0) << table.last_error();
-    AttentionBackward backward{q, k, v, shape.kv_start.data(), shape.kv_end.data(), out_row.data(), H, K, E,
-                               scale, out, lse.data(), d_out, d_q, d_k, d_v};
+    AttentionBackward backward{q,
+                               k,
+                               v,
+                               shape.kv_start.data(),
+                               shape.kv_end.data(),
+                               out_row.data(),
+                               H,
+                               K,
+                               E,
+                               scale,
+                               out,
+                               lse.data(),
+                               d_out,
+                               d_q,
+                               d_k,
+                               d_v};
     ASSERT_EQ(table.attention_backward(&context, &backward), 0) << table.last_error();
   }
 
@@ -157,8 +171,8 @@ struct Data {
   std::vector<bool> live_q, live_out, seen;  // rows that are not zero in d_q, in out, and in d_k and d_v
 };
 
-// Error of each row relative to its own norm, so that a wrong row cannot hide among large ones; but at least to `terms`,
-// the size of what may cancel (d_s of a query with one key is 0). Rows not in `live` are exactly zero.
+// Error of each row relative to its own norm, so that a wrong row cannot hide among large ones; but at least to
+// `terms`, the size of what may cancel (d_s of a query with one key is 0). Rows not in `live` are exactly zero.
 void expect_close(const char* what, const Matrix& got, const Matrix& want, double tolerance, double terms,
                   const std::vector<bool>& live) {
   for (int64_t r = 0; r < want.rows; r++) {

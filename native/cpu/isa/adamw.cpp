@@ -11,9 +11,9 @@ int64_t adamw_workspace(const OpLimits&) { return 0; }
 
 struct AdamwFactors {
   float grad_scale, beta1, one_minus_beta1, beta2, one_minus_beta2;
-  float keep;         // what decay leaves of a weight
-  float step_size;    // lr / (1 - beta1^step)
-  float root_scale;   // 1 / sqrt(1 - beta2^step)
+  float keep;        // what decay leaves of a weight
+  float step_size;   // lr / (1 - beta1^step)
+  float root_scale;  // 1 / sqrt(1 - beta2^step)
   float eps;
 };
 

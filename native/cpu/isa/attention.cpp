@@ -6,7 +6,6 @@ namespace mot {
 namespace MOT_ISA_NAMESPACE {
 namespace attention {
 
-// Per worker scratch, and delta [H, T] of the backward.
 static constexpr float kNoMax = -1e30f;  // running maximum before the first key; finite, so that differences exist
 
 template <class Operand, class T>
@@ -18,6 +17,7 @@ class Forward {
   // Queries [begin, end) of one head; at most kTaskLanes.
   void run(int64_t head, int64_t begin, int64_t end) {
     head_ = head;
+    kv_column_ = head / group_ * E_;
     // Where the queries' intervals overlap little (decoding, short documents), tiles would mostly be masked.
     int64_t visible = 0;
     for (int64_t t = begin; t < end; t++) visible += p_.kv_end[t] - p_.kv_start[t];
@@ -35,8 +35,8 @@ class Forward {
   static constexpr int64_t kRowCost = 3;
 
   const T* query(int64_t t) const { return static_cast<const T*>(p_.q.data) + t * p_.q.stride + head_ * E_; }
-  const T* key(int64_t j) const { return static_cast<const T*>(p_.k.data) + j * p_.k.stride + head_ / group_ * E_; }
-  const T* value(int64_t j) const { return static_cast<const T*>(p_.v.data) + j * p_.v.stride + head_ / group_ * E_; }
+  const T* key(int64_t j) const { return static_cast<const T*>(p_.k.data) + j * p_.k.stride + kv_column_; }
+  const T* value(int64_t j) const { return static_cast<const T*>(p_.v.data) + j * p_.v.stride + kv_column_; }
 
   Row out(int64_t t) const {
     return p_.out_row[t] < 0 ? Row{nullptr, false} : row_of(p_.out, p_.out_row[t], head_ * E_);
@@ -95,14 +95,13 @@ class Forward {
       products<Operand>(k + r * row_stride<Operand>(E_), q, E_, x);
       const bool whole = visible.whole(block, r);
       MOT_UNROLL
-      for (int i = 0; i < kGroup; i++)
-        MOT_UNROLL
-        for (int v = 0; v < kVecs; v++) {
-          x[i][v] *= scale;
-          if (!whole) x[i][v] = select(visible.mask(block, r + i, v), x[i][v], set1(-__builtin_inff()));
-          max_score[v] = max(max_score[v], x[i][v]);
-          store(s + (r + i) * kLanes + v * kWidth, x[i][v]);
-        }
+      for (int i = 0; i < kGroup; i++) MOT_UNROLL
+      for (int v = 0; v < kVecs; v++) {
+        x[i][v] *= scale;
+        if (!whole) x[i][v] = select(visible.mask(block, r + i, v), x[i][v], set1(-__builtin_inff()));
+        max_score[v] = max(max_score[v], x[i][v]);
+        store(s + (r + i) * kLanes + v * kWidth, x[i][v]);
+      }
     }
   }
 
@@ -179,7 +178,7 @@ class Forward {
   const AttentionForward& p_;
   const int64_t E_, group_;
   float* const scratch_;
-  int64_t head_ = 0;
+  int64_t head_ = 0, kv_column_ = 0;  // of the task
 };
 
 template <class Operand, class T>
@@ -195,6 +194,7 @@ static void forward(const Context* context, const AttentionForward& p) {
 
 }  // namespace attention
 
+// Scratch of every worker, and delta [H, T] of the backward.
 int64_t attention_workspace(const OpLimits& limits) {
   return (limits.heads * limits.rows + limits.threads * attention::scratch_floats(limits.head_dim)) *
          static_cast<int64_t>(sizeof(float));

@@ -11,8 +11,25 @@ namespace attention {
 template <class Operand, class T>
 class Backward {
  public:
-  Backward(const AttentionBackward& p, const float* delta, float* scratch)
+  Backward(const AttentionBackward& p, float* delta, float* scratch)
       : p_(p), E_(p.head_dim), group_(p.heads / p.kv_heads), delta_(delta), scratch_(scratch) {}
+
+  // delta[h,t] = d_out[t] . out[t] of the queries [begin, end) of one head, at most kTaskLanes; 0 for padding. A chain
+  // in the order of `products`: then d_out . v - delta, hence d_q, is exactly 0 for a query with one key.
+  void run_delta(int64_t head, int64_t begin, int64_t end) {
+    const int64_t count = end - begin, units = E_ / Operand::kDepth;
+    Scratch scratch(scratch_, E_);
+    float *out = scratch.lanes(), *d_out = scratch.lanes();
+    pack_lanes<Operand>(count, E_, out, [&](int64_t lane) { return output_row(p_.out, head, begin + lane); });
+    pack_lanes<Operand>(count, E_, d_out, [&](int64_t lane) { return output_row(p_.d_out, head, begin + lane); });
+    for (int64_t lane = 0; lane < count; lane += kWidth) {
+      const int64_t from = lane / kLanes * units * kLanes + lane % kLanes;
+      Vec sum = zero();
+      for (int64_t u = 0; u < units; u++)
+        sum = Operand::multiply_add(sum, load(out + from + u * kLanes), load(d_out + from + u * kLanes));
+      store_n(delta_ + head * p_.q.rows + begin + lane, sum, min_of(kWidth, count - lane));
+    }
+  }
 
   // d_q of the queries [begin, end) of one head; at most kTaskLanes.
   void run_queries(int64_t head, int64_t begin, int64_t end) {
@@ -22,7 +39,7 @@ class Backward {
     float *p = scratch.scores(), *d_s = scratch.scores();
     float *k = scratch.rows(), *v = scratch.rows(), *k_pairs = scratch.rows();
     pack_lanes<Operand>(count, E_, q, [&](int64_t lane) { return query(head, begin + lane); });
-    pack_lanes<Operand>(count, E_, d_out, [&](int64_t lane) { return d_output(head, begin + lane); });
+    pack_lanes<Operand>(count, E_, d_out, [&](int64_t lane) { return output_row(p_.d_out, head, begin + lane); });
     __builtin_memset(d_q, 0, E_ * kTaskLanes * sizeof(float));
     Vec lse[kBlocks * kVecs], delta[kBlocks * kVecs];
     for (int i = 0; i < kBlocks * kVecs; i++) {
@@ -66,15 +83,14 @@ class Backward {
     float *p = scratch.scores(), *p_units = scratch.scores(), *d_s = scratch.scores();
     float *q = scratch.rows(), *d_out = scratch.rows(), *q_pairs = scratch.rows(), *d_out_pairs = scratch.rows();
     // The queries that see any of the keys.
-    const int64_t T_ = p_.q.rows;
-    const int64_t t_begin = first_above(p_.kv_end, T_, begin), t_end = first_above(p_.kv_start, T_, end - 1);
+    const int64_t queries_count = p_.q.rows;
+    const int64_t t_begin = first_above(p_.kv_end, queries_count, begin),
+                  t_end = first_above(p_.kv_start, queries_count, end - 1);
     if (t_begin < t_end) {
-      pack_lanes<Operand>(count, E_, k, [&](int64_t lane) {
-        return is_seen(begin + lane) ? key(kv_head, begin + lane) : nullptr;
-      });
-      pack_lanes<Operand>(count, E_, v, [&](int64_t lane) {
-        return is_seen(begin + lane) ? value(kv_head, begin + lane) : nullptr;
-      });
+      pack_lanes<Operand>(count, E_, k,
+                          [&](int64_t lane) { return is_seen(begin + lane) ? key(kv_head, begin + lane) : nullptr; });
+      pack_lanes<Operand>(count, E_, v,
+                          [&](int64_t lane) { return is_seen(begin + lane) ? value(kv_head, begin + lane) : nullptr; });
     }
     __builtin_memset(d_k, 0, E_ * kTaskLanes * sizeof(float));
     __builtin_memset(d_v, 0, E_ * kTaskLanes * sizeof(float));
@@ -83,14 +99,14 @@ class Backward {
       for (int64_t t0 = t_begin; t0 < t_end; t0 += kRows) {
         const Visible visible = seen_by_queries(t0, t_end, begin, count);
         auto queries = [&](int64_t r) { return visible.any(r) ? query(head, t0 + r) : nullptr; };
-        auto d_outputs = [&](int64_t r) { return visible.any(r) ? d_output(head, t0 + r) : nullptr; };
+        auto d_outputs = [&](int64_t r) { return visible.any(r) ? output_row(p_.d_out, head, t0 + r) : nullptr; };
         pack_rows<Operand>(E_, q, queries);
         pack_rows<Operand>(E_, d_out, d_outputs);
         const float* q_columns = pack_columns<Operand>(E_, q, q_pairs, queries);
         const float* d_out_columns = pack_columns<Operand>(E_, d_out, d_out_pairs, d_outputs);
-        const int64_t at = head * T_ + t0;
-        auto row_lse = [&](int r, int) { return set1(t0 + r < T_ ? p_.lse[at + r] : 0.f); };
-        auto row_delta = [&](int r, int) { return set1(t0 + r < T_ ? delta_[at + r] : 0.f); };
+        const int64_t at = head * queries_count + t0;
+        auto row_lse = [&](int r, int) { return set1(t0 + r < queries_count ? p_.lse[at + r] : 0.f); };
+        auto row_delta = [&](int r, int) { return set1(t0 + r < queries_count ? delta_[at + r] : 0.f); };
         for (int block = 0; block < kBlocks; block++) {
           int row_begin, row_end;
           visible.rows_of_block(block, &row_begin, &row_end);
@@ -118,10 +134,10 @@ class Backward {
   const T* value(int64_t kv_head, int64_t j) const {
     return static_cast<const T*>(p_.v.data) + j * p_.v.stride + kv_head * E_;
   }
-  // nullptr: padding, no gradient.
-  const T* d_output(int64_t head, int64_t t) const {
+  // Of out or d_out; nullptr: padding, no gradient.
+  const T* output_row(const Matrix& m, int64_t head, int64_t t) const {
     const int64_t row = p_.out_row[t];
-    return row < 0 ? nullptr : static_cast<const T*>(p_.d_out.data) + row * p_.d_out.stride + head * E_;
+    return row < 0 ? nullptr : static_cast<const T*>(m.data) + row * m.stride + head * E_;
   }
 
   // The first index of a non-decreasing array whose value is greater than x.
@@ -165,10 +181,8 @@ class Backward {
       Sums x;
       products<Operand>(rows + r * row_stride<Operand>(E_), lanes, E_, x);
       const bool whole = visible.whole(block, r);
-      MOT_UNROLL
-      for (int i = 0; i < kGroup; i++)
-        MOT_UNROLL
-        for (int v = 0; v < kVecs; v++) store(p + (r + i) * kLanes + v * kWidth, x[i][v]);
+      MOT_UNROLL for (int i = 0; i < kGroup; i++) MOT_UNROLL for (int v = 0; v < kVecs; v++)
+          store(p + (r + i) * kLanes + v * kWidth, x[i][v]);
       for (int i = r; i < r + kGroup; i++)
         for (int v = 0; v < kVecs; v++) {
           float* at = p + i * kLanes + v * kWidth;
@@ -185,18 +199,14 @@ class Backward {
     for (int r = begin; r < end; r += kGroup) {
       Sums x;
       products<Operand>(rows + r * row_stride<Operand>(E_), lanes, E_, x);
-      MOT_UNROLL
-      for (int i = 0; i < kGroup; i += Operand::kDepth)
-        MOT_UNROLL
-        for (int v = 0; v < kVecs; v++) {
-          Vec steps[Operand::kDepth];
-          MOT_UNROLL
-          for (int s = 0; s < Operand::kDepth; s++) {
-            int row = r + i + s;
-            steps[s] = load(p + row * kLanes + v * kWidth) * (x[i + s][v] - delta(row, v));
-          }
-          store_units<Operand>(d_s, r + i, v, steps);
+      MOT_UNROLL for (int i = 0; i < kGroup; i += Operand::kDepth) MOT_UNROLL for (int v = 0; v < kVecs; v++) {
+        Vec steps[Operand::kDepth];
+        MOT_UNROLL for (int s = 0; s < Operand::kDepth; s++) {
+          int row = r + i + s;
+          steps[s] = load(p + row * kLanes + v * kWidth) * (x[i + s][v] - delta(row, v));
         }
+        store_units<Operand>(d_s, r + i, v, steps);
+      }
     }
   }
 
@@ -211,24 +221,9 @@ class Backward {
 
   const AttentionBackward& p_;
   const int64_t E_, group_;
-  const float* const delta_;
+  float* const delta_;  // [H, T]
   float* const scratch_;
 };
-
-// delta[h,t] = d_out[t] . out[t]; 0 for padding.
-static void compute_delta(const Context* context, const AttentionBackward& p, float* delta) {
-  parallel_rows(context, p.q.rows, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; t++)
-      for (int64_t h = 0; h < p.heads; h++) {
-        Vec sum = zero();
-        if (p.out_row[t] >= 0) {
-          Row out = row_of(p.out, p.out_row[t], h * p.head_dim), d_out = row_of(p.d_out, p.out_row[t], h * p.head_dim);
-          for_columns(p.head_dim, [&](int64_t e, auto part) { sum = fma(load(out, e, part), load(d_out, e, part), sum); });
-        }
-        delta[h * p.q.rows + t] = reduce_add(sum);
-      }
-  });
-}
 
 template <class Operand, class T>
 static void backward(const Context* context, const AttentionBackward& p) {
@@ -237,7 +232,11 @@ static void backward(const Context* context, const AttentionBackward& p) {
   const int64_t floats = scratch_floats(p.head_dim), key_tasks = p.kv_heads * key_tiles;
   float* scratch = static_cast<float*>(context->workspace);
   float* delta = scratch + context->threads * floats;
-  compute_delta(context, p, delta);
+  parallel_for(context->threads, p.heads * query_tiles, [&](int64_t task, int worker) {
+    int64_t begin = task % query_tiles * kTaskLanes;
+    Backward<Operand, T>(p, delta, scratch + worker * floats)
+        .run_delta(task / query_tiles, begin, min_of(begin + kTaskLanes, p.q.rows));
+  });
   // The larger tasks first.
   parallel_for(context->threads, key_tasks + p.heads * query_tiles, [&](int64_t task, int worker) {
     Backward<Operand, T> backward(p, delta, scratch + worker * floats);

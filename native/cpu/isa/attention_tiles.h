@@ -149,9 +149,8 @@ template <class Operand>
 [[gnu::always_inline]] static inline void products(const float* rows, const float* lanes, int64_t E, Sums& sums) {
   const int64_t units = E / Operand::kDepth, stride = row_stride<Operand>(E);
   MOT_UNROLL
-  for (int i = 0; i < kGroup; i++)
-    MOT_UNROLL
-    for (int v = 0; v < kVecs; v++) sums[i][v] = zero();
+  for (int i = 0; i < kGroup; i++) MOT_UNROLL
+  for (int v = 0; v < kVecs; v++) sums[i][v] = zero();
   for (int64_t u = 0; u < units; u++) {
     Vec b[kVecs];
     MOT_UNROLL
@@ -168,17 +167,17 @@ template <class Operand>
 // y[e][lane] = y[e][lane] * factor[lane] + sum_r rows[r][e] * x[r][lane] over the rows [begin, end), multiples of
 // kGroup. factor == nullptr: 1.
 template <class Operand>
-static void accumulate(const float* columns, const float* x, int begin, int end, int64_t E, const Vec* factor, float* y) {
+static void accumulate(const float* columns, const float* x, int begin, int end, int64_t E, const Vec* factor,
+                       float* y) {
   const int64_t stride = column_stride(E);
   for (int64_t e = 0; e < E; e += kGroup) {
     Sums sums;
     MOT_UNROLL
-    for (int i = 0; i < kGroup; i++)
-      MOT_UNROLL
-      for (int v = 0; v < kVecs; v++) {
-        sums[i][v] = load(y + (e + i) * kLanes + v * kWidth);
-        if (factor) sums[i][v] *= factor[v];
-      }
+    for (int i = 0; i < kGroup; i++) MOT_UNROLL
+    for (int v = 0; v < kVecs; v++) {
+      sums[i][v] = load(y + (e + i) * kLanes + v * kWidth);
+      if (factor) sums[i][v] *= factor[v];
+    }
     for (int64_t u = begin / Operand::kDepth; u < end / Operand::kDepth; u++) {
       Vec b[kVecs];
       MOT_UNROLL
@@ -191,17 +190,15 @@ static void accumulate(const float* columns, const float* x, int begin, int end,
       }
     }
     MOT_UNROLL
-    for (int i = 0; i < kGroup; i++)
-      MOT_UNROLL
-      for (int v = 0; v < kVecs; v++) store(y + (e + i) * kLanes + v * kWidth, sums[i][v]);
+    for (int i = 0; i < kGroup; i++) MOT_UNROLL
+    for (int v = 0; v < kVecs; v++) store(y + (e + i) * kLanes + v * kWidth, sums[i][v]);
   }
 }
 
 // Units of the reduction from rows r, r+1, .. (kDepth of them) of x, given as vectors of f32.
 template <class Operand>
 [[gnu::always_inline]] static inline void store_units(float* x, int r, int vec, const Vec* steps) {
-  store(x + r / Operand::kDepth * kLanes + vec * kWidth,
-        Operand::units(steps[0], steps[Operand::kDepth - 1]));
+  store(x + r / Operand::kDepth * kLanes + vec * kWidth, Operand::units(steps[0], steps[Operand::kDepth - 1]));
 }
 
 // Writes the lanes [0, count) of y [blocks][E][kLanes], times factor, as rows: E elements at target(lane), which may be

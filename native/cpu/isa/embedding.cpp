@@ -39,9 +39,8 @@ int embedding_backward(const Context* context, const EmbeddingBackward* params) 
     for (int64_t n = 0; n < p.d_out.rows; n++) {
       if (p.token[n] < 0) continue;
       Row d_out = row_of(p.d_out, n, d0), d_table = row_of(p.d_table, p.token[n], d0);
-      for_columns(cols, [&](int64_t d, auto part) {
-        store(d_table, d, load(d_table, d, part) + load(d_out, d, part), part);
-      });
+      for_columns(
+          cols, [&](int64_t d, auto part) { store(d_table, d, load(d_table, d, part) + load(d_out, d, part), part); });
     }
   });
   return 0;

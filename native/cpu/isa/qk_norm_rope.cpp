@@ -67,9 +67,8 @@ static void backward_head(Row x, Row d_out, Row d_x, int64_t E, const float* wei
     g_dot_x = fma(after, v, g_dot_x);
   });
   const Vec c = set1(reduce_add(g_dot_x) / static_cast<float>(E) * rstd * rstd);
-  for_columns(E, [&](int64_t e, auto part) {
-    store(d_x, e, fnma(load(x, e, part), c, load(g + e, part)) * rstd, part);
-  });
+  for_columns(E,
+              [&](int64_t e, auto part) { store(d_x, e, fnma(load(x, e, part), c, load(g + e, part)) * rstd, part); });
 }
 
 static inline void copy_row(Row from, Row to, int64_t cols) {

@@ -60,9 +60,8 @@ static void d_weight_strip(const RmsNormBackward& p, int64_t d0, int64_t cols) {
         });
       }
       float* d_weight = static_cast<float*>(p.d_weight.data[tower]) + d0;
-      for_columns(cols, [&](int64_t d, auto part) {
-        store(d_weight + d, load(d_weight + d, part) + sum[d / kWidth], part);
-      });
+      for_columns(cols,
+                  [&](int64_t d, auto part) { store(d_weight + d, load(d_weight + d, part) + sum[d / kWidth], part); });
     });
   }
 }

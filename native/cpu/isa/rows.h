@@ -45,7 +45,9 @@ static inline Row row_of(const Matrix& m, int64_t row, int64_t col = 0) {
   return {static_cast<float*>(m.data) + offset, false};
 }
 
-static inline const float* f32_of(const TowerWeights& w, int64_t tower) { return static_cast<const float*>(w.data[tower]); }
+static inline const float* f32_of(const TowerWeights& w, int64_t tower) {
+  return static_cast<const float*>(w.data[tower]);
+}
 
 static inline Vec load(Row row, int64_t i, All) {
   return row.is_bf16 ? load(static_cast<const bf16*>(row.data) + i) : load(static_cast<const float*>(row.data) + i);
