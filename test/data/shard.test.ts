@@ -28,7 +28,7 @@ async function write(shardTokens?: number) {
 describe('shards', () => {
   test.each([undefined, 10, 1])('give back every document (shards of %p tokens)', async (shardTokens) => {
     const { split, longest } = await write(shardTokens);
-    expect(split.shards.length).toBe(shardTokens === undefined ? 1 : shardTokens === 10 ? 4 : 6);
+    expect(split.shards.length).toBe(shardTokens === undefined ? 1 : shardTokens === 10 ? 5 : 6);
     expect(longest).toBe(30);
     expect(split.documents).toBe(6);
     expect(split.tokens).toBe(51);

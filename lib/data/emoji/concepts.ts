@@ -110,12 +110,14 @@ export function baseConcept(hexcode: string): string {
     .replace(/-200D-(2640|2642|27A1)/g, '');
 }
 
-/** A label as captions say it: lower case, without accents and punctuation. */
+/** A label as captions say it: lower case, without accents and punctuation; the names of keys stay distinct. */
 export function captionName(label: string): string {
   return label
     .normalize('NFKD')
     .replace(/[\u0300-\u036f’']/g, '')
     .toLowerCase()
+    .replace('#', 'hash')
+    .replace('*', 'star')
     .replace(/[^a-z0-9]+/g, ' ')
     .trim();
 }
