@@ -87,7 +87,7 @@ class Model {
                       const AbortFlag& abort);
 
   // For losses of the caller's own: forward, then backward from the gradient with respect to the hidden state or the
-  // logits of the given positions (distinct); gradients are added.
+  // logits of the given positions; gradients are added.
   void backward_from_hidden(const TokenGroups& groups, const int32_t* positions, int64_t count, const float* d_hidden,
                             const AbortFlag& abort);
   void backward_from_logits(const TokenGroups& groups, const int32_t* positions, int64_t count, const float* d_logits,

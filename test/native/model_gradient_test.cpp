@@ -136,6 +136,20 @@ TEST_P(ModelGradient, FromLogitsEqualsThatOfTheLoss) {
   }
 }
 
+// The shares of a position that is named twice add up.
+TEST_P(ModelGradient, FromHiddenAddsUpRepeatedPositions) {
+  const auto model = make_model(config_with(GetParam()));
+  const TokenGroups groups = groups_of(*model, random_batch(model->config(), {15}, 12));
+  const std::vector<int32_t> once = {9}, twice = {9, 9};
+  model->backward_from_hidden(groups, once.data(), 1, std::vector<float>(model->config().d_model, 2.0f).data(),
+                              kNoAbort);
+  const std::vector<float> expected = gradients(*model);
+  model->zero_gradients();
+  model->backward_from_hidden(groups, twice.data(), 2, std::vector<float>(2 * model->config().d_model, 1.0f).data(),
+                              kNoAbort);
+  EXPECT_EQ(gradients(*model), expected);
+}
+
 INSTANTIATE_TEST_SUITE_P(Placements, ModelGradient,
                          ::testing::Values(NormPlacement::kBranchOutput, NormPlacement::kPre),
                          [](const auto& info) { return info.param == NormPlacement::kPre ? "pre" : "branch_output"; });

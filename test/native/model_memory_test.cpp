@@ -14,14 +14,15 @@ namespace {
 std::atomic<int64_t> allocations{0};
 }
 
-// Counts every allocation of the process. malloc keeps sanitizers in the picture.
-void* operator new(size_t size) {
+// Counts every allocation of the process. malloc keeps sanitizers in the picture. Not inlined: GCC would see free()
+// called on what operator new gave, and warn.
+[[gnu::noinline]] void* operator new(size_t size) {
   allocations++;
   if (void* p = std::malloc(size ? size : 1)) return p;
   throw std::bad_alloc();
 }
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete(void* p, size_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, size_t) noexcept { std::free(p); }
 
 namespace mot::test {
 namespace {
