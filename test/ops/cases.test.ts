@@ -1,0 +1,60 @@
+import { describe, expect, test } from '@jest/globals';
+import { loadAddon } from '../../lib/native/load.js';
+
+// Every op with every case, through the addon: the same cases as the native tests, for those without GoogleTest.
+const addon = loadAddon();
+const cases = addon.cases();
+
+test('there are cases of every op', () => {
+  const ops = new Set(cases.map(({ op }) => op));
+  expect([...ops].sort()).toEqual([
+    'adamw',
+    'attention',
+    'embedding',
+    'grad_norm',
+    'grouped_gemm',
+    'linear_cross_entropy',
+    'qk_norm_rope',
+    'rms_norm',
+    'swiglu',
+  ]);
+  for (const { flops, bytes } of cases) expect(flops + bytes).toBeGreaterThan(0);
+  expect(new Set(cases.map(({ name }) => name)).size).toBe(cases.length);
+});
+
+describe.each(cases.map(({ name }) => name))('%s', (name) => {
+  test.each([
+    ['reference', 'f32'],
+    ['reference', 'bf16'],
+    ['cpu', 'f32'],
+    ['cpu', 'bf16'],
+  ] as const)('on %s in %s is the reference in f64, within its tolerance', async (device, dtype) => {
+    const { worst, message } = await addon.checkCase(name, device, dtype, 2);
+    expect(message).toBe('');
+    expect(worst).toBeLessThanOrEqual(1);
+  });
+
+  test('its gradients are finite differences', async () => {
+    const { worst, message } = await addon.checkGradient(name);
+    expect(message).toBe('');
+    expect(worst).toBeLessThanOrEqual(1);
+  });
+
+  test.each(['f32', 'bf16'] as const)('in %s gives the same bits with one thread and with several', async (dtype) => {
+    expect(await addon.checkThreads(name, 'cpu', dtype, 3)).toMatchObject({ worst: 0 });
+  });
+});
+
+test('timing runs forward and backward as often as asked', async () => {
+  const { name } = cases.find(({ op }) => op === 'rms_norm')!;
+  const { forwardMs, backwardMs } = await addon.timeCase(name, 'cpu', 'f32', 1, 3);
+  expect(forwardMs).toHaveLength(3);
+  expect(backwardMs).toHaveLength(3);
+  expect(forwardMs.every((ms) => ms > 0)).toBe(true);
+});
+
+test('unknown cases and devices are errors with codes', async () => {
+  await expect(addon.checkCase('none', 'cpu', 'f32', 1)).rejects.toMatchObject({ name: 'MotError', code: 'ERR_ARGUMENT' });
+  expect(() => addon.checkCase('none', 'gpu', 'f32', 1)).toThrow(expect.objectContaining({ code: 'ERR_UNSUPPORTED' }));
+  expect(() => addon.checkCase('none', 'cpu', 'f16' as never, 1)).toThrow(/f32.*bf16/);
+});
