@@ -5,6 +5,7 @@ import { act } from './common.js';
 import { registerDescribe } from './describe.js';
 import { registerDoctor } from './doctor.js';
 import { registerGenerate } from './generate.js';
+import { registerPrepare } from './prepare.js';
 import { registerReport } from './report.js';
 import { registerStart } from './start.js';
 import { registerTrain } from './train.js';
@@ -19,6 +20,7 @@ export function makeProgram(): Command {
     .showSuggestionAfterError()
     .exitOverride();
   registerStart(program);
+  registerPrepare(program);
   registerTrain(program);
   registerVerify(program);
   registerGenerate(program);
