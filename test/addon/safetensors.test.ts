@@ -66,7 +66,10 @@ test('no change of a valid file crashes the process: it opens and reads, or it i
   const mutation = fc.oneof(
     { weight: 6, arbitrary: fc.record({ at: position, byte: fc.integer({ min: 0, max: 255 }) }) },
     // Characters that keep it JSON more often: digits, brackets, quotes.
-    { weight: 6, arbitrary: fc.record({ at: position, byte: fc.constantFrom(...Buffer.from('0123456789[]{}",:-.eE \\')) }) },
+    {
+      weight: 6,
+      arbitrary: fc.record({ at: position, byte: fc.constantFrom(...Buffer.from('0123456789[]{}",:-.eE \\')) }),
+    },
     { weight: 1, arbitrary: fc.record({ cut: fc.integer({ min: 0, max: original.length }) }) },
     { weight: 1, arbitrary: fc.record({ insert: position, bytes: fc.uint8Array({ maxLength: 12 }) }) },
     { weight: 1, arbitrary: fc.record({ remove: position, count: fc.integer({ min: 1, max: 40 }) }) },
@@ -78,7 +81,8 @@ test('no change of a valid file crashes the process: it opens and reads, or it i
         if ('byte' in m && m.at < bytes.length) bytes[m.at] = m.byte;
         else if ('cut' in m) bytes = bytes.subarray(0, m.cut);
         else if ('insert' in m) bytes = Buffer.concat([bytes.subarray(0, m.insert), m.bytes, bytes.subarray(m.insert)]);
-        else if ('remove' in m) bytes = Buffer.concat([bytes.subarray(0, m.remove), bytes.subarray(m.remove + m.count)]);
+        else if ('remove' in m)
+          bytes = Buffer.concat([bytes.subarray(0, m.remove), bytes.subarray(m.remove + m.count)]);
       }
       writeFileSync(path, bytes);
       try {
@@ -109,8 +113,12 @@ test('no change of a valid file crashes the process: it opens and reads, or it i
 test('wrong arguments are errors', async () => {
   const path = join(folder, 'x.safetensors');
   const data = Float32Array.of(1);
-  await expect(writeSafetensors(path, [{ name: 'a', data: [1] as never }])).rejects.toMatchObject({ code: 'ERR_ARGUMENT' });
-  await expect(writeSafetensors(path, [{ name: 'a', data, shape: [2] }])).rejects.toMatchObject({ code: 'ERR_ARGUMENT' });
+  await expect(writeSafetensors(path, [{ name: 'a', data: [1] as never }])).rejects.toMatchObject({
+    code: 'ERR_ARGUMENT',
+  });
+  await expect(writeSafetensors(path, [{ name: 'a', data, shape: [2] }])).rejects.toMatchObject({
+    code: 'ERR_ARGUMENT',
+  });
   await expect(writeSafetensors(path, { a: { data, shape: [-1] } })).rejects.toMatchObject({ code: 'ERR_ARGUMENT' });
   const twice = [
     { name: 'a', data },

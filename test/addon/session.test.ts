@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
@@ -215,7 +215,7 @@ test('wrong arguments and batches are errors with codes and sentences', async ()
     [Model.create(TINY, { tokens: 0 }), 'ERR_ARGUMENT', /tokens/],
     [Model.create(TINY, { device: 'gpu' as never }), 'ERR_ARGUMENT', /device/],
     [Model.create(TINY, { token: 4 } as never), 'ERR_ARGUMENT', /did you mean tokens/],
-    [Model.create({ ...TINY, vocab: 2 ** 28, d_model: 2 ** 14, n_heads: 16 }), 'ERR_MEMORY', /memory/],
+    [Model.create({ ...TINY, vocab: 2 ** 28, d_model: 2 ** 14, n_heads: 16 }), 'ERR_CONFIG', /2\^40 parameters/],
   ];
   for (const [promise, code, message] of cases) {
     const error = await errorOf(promise);
@@ -223,6 +223,14 @@ test('wrong arguments and batches are errors with codes and sentences', async ()
     expect(error.code).toBe(code);
   }
   expect((await model.evaluate(good)).loss).toBeGreaterThan(0);
+});
+
+test('a plan that the system cannot hold is an error', async () => {
+  // Where the system promises memory that it lacks (overcommit 1), it would only fail once the memory is used.
+  if (readFileSync('/proc/sys/vm/overcommit_memory', 'utf8').trim() === '1') return;
+  const huge = { ...TINY, vocab: 2 ** 24, d_model: 2 ** 14, n_heads: 16 };
+  expect(Model.describe(huge, { tokens: 8 }).arenaBytes).toBeGreaterThan(2 ** 42);
+  expect((await errorOf(Model.create(huge, { tokens: 8, seed: null }))).code).toBe('ERR_MEMORY');
 });
 
 test('without training there are no gradients', async () => {
@@ -246,8 +254,8 @@ test('errors keep the stack of the caller', async () => {
 
 describe('abort', () => {
   test('an aborted step leaves weights and moments as they were', async () => {
-    await using model = await Model.create(SLOW, { device: 'reference', tokens: 256 });
-    const batch = makeBatch(256, 500);
+    await using model = await Model.create(SLOW, { device: 'reference', tokens: 128 });
+    const batch = makeBatch(128, 300);
     const began = performance.now();
     await model.step([batch], step(1));
     const whole = performance.now() - began;
@@ -270,7 +278,9 @@ describe('abort', () => {
   test('a signal that has fired already, one that fires while the call waits, one that fires after it', async () => {
     await using model = await Model.create(TINY, { tokens: 32 });
     const before = await weightBytes(model);
-    expect((await errorOf(model.step([makeBatch(8)], step(1), { signal: AbortSignal.abort() }))).code).toBe('ERR_ABORTED');
+    expect((await errorOf(model.step([makeBatch(8)], step(1), { signal: AbortSignal.abort() }))).code).toBe(
+      'ERR_ABORTED',
+    );
     const controller = new AbortController();
     const pending = model.step([makeBatch(8)], step(1), { signal: controller.signal });
     controller.abort();
@@ -285,9 +295,13 @@ describe('abort', () => {
 
 describe('dispose', () => {
   test('aborts the running call, rejects the waiting ones, and may be called again', async () => {
-    const model = await Model.create(SLOW, { device: 'reference', tokens: 256 });
-    const batch = makeBatch(256, 500);
-    const calls = [model.step([batch], step(1)), model.step([batch], step(2)), model.readTensor('weight', 'lm_head.weight')];
+    const model = await Model.create(SLOW, { device: 'reference', tokens: 128 });
+    const batch = makeBatch(128, 300);
+    const calls = [
+      model.step([batch], step(1)),
+      model.step([batch], step(2)),
+      model.readTensor('weight', 'lm_head.weight'),
+    ];
     const errors = Promise.all(calls.map(errorOf));
     const [first, second] = [model.dispose(), model.dispose()];
     await Promise.all([first, second]);
@@ -311,7 +325,7 @@ test('several sessions at once compute what each of them computes alone', async 
   const train = async (seed: number): Promise<Buffer> => {
     await using model = await Model.create(TINY, { tokens: 32, seed, threads: 2 });
     for (let n = 1; n <= 5; n++) await model.step([makeBatch(32, 64, seed)], step(n));
-    return weightBytes(model);
+    return await weightBytes(model);
   };
   const seeds = [1, 2, 3, 4];
   const together = await Promise.all(seeds.map(train));
@@ -319,8 +333,8 @@ test('several sessions at once compute what each of them computes alone', async 
 });
 
 test('the event loop turns while steps run', async () => {
-  await using model = await Model.create(SLOW, { device: 'reference', tokens: 256, threads: 1 });
-  const batch = makeBatch(256, 500);
+  await using model = await Model.create(SLOW, { device: 'reference', tokens: 128, threads: 1 });
+  const batch = makeBatch(128, 300);
   const began = performance.now();
   const pending = model.step([batch], step(1));
   const held = performance.now() - began;

@@ -13,8 +13,8 @@ export const TINY: ModelConfigInput = {
   modalities: ['text', 'image'],
 };
 
-/** Large enough that a step takes some tenths of a second on the reference backend. */
-export const SLOW: ModelConfigInput = { ...TINY, vocab: 500, d_model: 128, n_layers: 6, n_heads: 8, ffn_dim: 256 };
+/** Large enough that a step of 128 tokens takes some tenths of a second on the reference backend. */
+export const SLOW: ModelConfigInput = { ...TINY, vocab: 300, d_model: 64, n_layers: 4, ffn_dim: 96 };
 
 /** One document of alternating runs of modalities, each place predicting the next token. */
 export function makeBatch(tokens: number, vocab = 64, seed = 1): Required<Batch> {

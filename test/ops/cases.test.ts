@@ -54,7 +54,10 @@ test('timing runs forward and backward as often as asked', async () => {
 });
 
 test('unknown cases and devices are errors with codes', async () => {
-  await expect(addon.checkCase('none', 'cpu', 'f32', 1)).rejects.toMatchObject({ name: 'MotError', code: 'ERR_ARGUMENT' });
+  await expect(addon.checkCase('none', 'cpu', 'f32', 1)).rejects.toMatchObject({
+    name: 'MotError',
+    code: 'ERR_ARGUMENT',
+  });
   expect(() => addon.checkCase('none', 'gpu', 'f32', 1)).toThrow(expect.objectContaining({ code: 'ERR_UNSUPPORTED' }));
   expect(() => addon.checkCase('none', 'cpu', 'f16' as never, 1)).toThrow(/f32.*bf16/);
 });
