@@ -36,7 +36,6 @@ struct CaseTensor {
   bool operand = false;     // stored wide, but the op rounds it to bf16 in bf16: the reference gets it rounded
   bool exact_zeros = true;  // false: rows of zeros come from terms that cancel
   bool rounded = false;  // in bf16 its terms were rounded to bf16 on the way, so f32 storage is no more exact than bf16
-  bool exact_zero = true;  // a row that is zero in the reference is zero to the bit; false where sums may cancel
 };
 
 // A case's tensors in memory, for one dtype.
