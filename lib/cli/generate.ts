@@ -1,0 +1,107 @@
+import type { Command } from 'commander';
+import { MotError } from '../errors.js';
+import type { Segment } from '../modalities/registry.js';
+import type { Picture, Sound } from '../modalities/tokenizer.js';
+
+interface GenerateFlags {
+  output: string;
+  out?: string;
+  maxTokens?: number;
+  temperature: number;
+  topK: number;
+  topP: number;
+  seed: number;
+  count: number;
+  threads: number;
+  json?: boolean;
+}
+
+/** `mot generate CHECKPOINT`. */
+export function registerGenerate(program: Command): void {
+  // Segments in the order they stand on the command line: [kind, value].
+  const prompt: [kind: 'text' | 'image' | 'speech', value: string][] = [];
+  const segment = (kind: 'text' | 'image' | 'speech') => (value: string) => {
+    prompt.push([kind, value]);
+    return value;
+  };
+  program
+    .command('generate')
+    .description('go on from a prompt of text, pictures and sounds with text, a picture or speech')
+    .argument('<checkpoint>', 'a checkpoint, or the folder of a run (its newest checkpoint)')
+    .option('--text <text>', 'text of the prompt', segment('text'))
+    .option('--image <file>', 'picture of the prompt (PNG, JPEG, WebP, SVG, ...)', segment('image'))
+    .option('--audio <file>', 'speech of the prompt (WAV, MP3, OGG, FLAC)', segment('speech'))
+    .option('--output <modality>', 'what to generate: text, image or speech (audio is the same)', 'text')
+    .option('--out <file>', 'file for a picture (.png) or speech (.wav); default output.png, output.wav')
+    .option('--count <n>', 'how many; files get a number', Number, 1)
+    .option('--max-tokens <n>', 'most tokens generated; default: what one document may hold', Number)
+    .option('--temperature <x>', 'divides the logits; 0: the likeliest token', Number, 1)
+    .option('--top-k <n>', 'only the n likeliest tokens; 0: all', Number, 0)
+    .option('--top-p <x>', 'only the likeliest tokens of this joint probability', Number, 1)
+    .option('--seed <n>', 'seed of the draws', Number, 0)
+    .option('--threads <n>', 'threads; 0: all', Number, 0)
+    .option('--json', 'print one JSON object instead of lines')
+    .addHelpText(
+      'after',
+      `
+Options of the prompt may be repeated; their order is the order of the document.
+
+Examples:
+  mot generate runs/start --text "noto red heart on blue" --output image --out heart.png
+  mot generate runs/start --image heart.png --output text --temperature 0
+  mot generate runs/start --text "red heart" --output speech --out heart.wav
+`,
+    )
+    .action(async (checkpoint: string, flags: GenerateFlags) => {
+      const results = await run(checkpoint, prompt, flags);
+      if (flags.json) console.log(JSON.stringify({ output: flags.output, results }));
+      else for (const result of results) console.log(result);
+    });
+}
+
+async function run(checkpoint: string, prompt: [string, string][], flags: GenerateFlags): Promise<string[]> {
+  const output = flags.output === 'audio' ? 'speech' : flags.output;
+  if (!Number.isInteger(flags.count) || flags.count < 1)
+    throw new MotError('ERR_USAGE', `--count must be a whole number of at least 1, got ${flags.count}.`);
+  const { openRun } = await import('../generate/open_run.js');
+  const { generateSpan } = await import('../generate/spans.js');
+  const { readImage, readAudio } = await import('../media/decode.js');
+  let room = 0;
+  await using opened = await openRun(checkpoint, {
+    threads: flags.threads,
+    slots: (_, longestDocument) => {
+      room = Math.max(2 * longestDocument, 2 * (flags.maxTokens ?? 0));
+      return Math.min(flags.count, 8) * room;
+    },
+  });
+  const segments: Segment[] = [];
+  for (const [kind, value] of prompt) {
+    if (kind === 'text') segments.push({ text: value });
+    else if (kind === 'image') segments.push({ image: await readImage(value, 32, 32) });
+    else segments.push({ speech: await readAudio(value) });
+  }
+  const { tokenizers, manifest, model } = opened;
+  const spans = await generateSpan(model, Array.from({ length: flags.count }, () => segments), output, tokenizers, manifest.vocabulary, {
+    maxTokens: flags.maxTokens ?? manifest.longestDocument,
+    temperature: flags.temperature,
+    topK: flags.topK,
+    topP: flags.topP,
+    seed: flags.seed,
+  });
+  const results: string[] = [];
+  for (const [i, span] of spans.entries()) results.push(await deliver(span, i, flags));
+  return results;
+}
+
+/** Text as it is; pictures and sounds into a file, whose name it gives. */
+async function deliver(span: string | Picture | Sound, index: number, flags: GenerateFlags): Promise<string> {
+  if (typeof span === 'string') return span.trim();
+  const { writePng } = await import('../media/png.js');
+  const { writeWav } = await import('../media/wav.js');
+  const picture = 'width' in span;
+  const name = flags.out ?? (picture ? 'output.png' : 'output.wav');
+  const numbered = flags.count === 1 ? name : name.replace(/(\.[^./\\]*)?$/, `-${index}$1`);
+  if (picture) await writePng(numbered, span, { scale: 8 });
+  else await writeWav(numbered, span);
+  return numbered;
+}
