@@ -7,9 +7,10 @@ void add_adamw_cases(std::vector<OpCase>& list) {
     const char* name;
     int64_t count, step;
     double grad_scale;
+    double eps = 1e-8;
   };
   for (Size s : {Size{"first_step", 1000, 1, 1},
-                 {"clipped", 4099, 7, 0.03},
+                 {"clipped", 4099, 7, 0.03, 1e-2},
                  {"late", 70001, 100000, 1},
                  {"bench", 4000000, 10, 1}}) {
     OpCase c;
@@ -36,7 +37,7 @@ void add_adamw_cases(std::vector<OpCase>& list) {
                  1e-2,
                  0.9,
                  0.95,
-                 1e-8,
+                 s.eps,
                  0.1,
                  s.grad_scale,
                  s.step};
