@@ -1,0 +1,86 @@
+import { describe, expect, test } from '@jest/globals';
+import { defaultFfnDim, nativeModelConfig, parseModelConfig } from '../../lib/config/model_config.js';
+import { MotError } from '../../lib/errors.js';
+
+const BASE = { vocab: 512, d_model: 64, n_layers: 2, n_heads: 4, modalities: ['text', 'image', 'speech'] };
+
+test('defaults are filled in, and parsing again changes nothing', () => {
+  const config = parseModelConfig(BASE);
+  expect(config).toEqual({
+    ...BASE,
+    n_kv_heads: 4,
+    head_dim: 16,
+    ffn_dim: 256,
+    untied: { self_attn: true, mlp: true, final: true },
+    norm_placement: 'branch_output',
+    qk_norm: true,
+    norm_eps: 1e-5,
+    rope_theta: 10000,
+    z_loss: 0,
+    loss_weight: { text: 1, image: 1, speech: 1 },
+  });
+  expect(parseModelConfig(JSON.parse(JSON.stringify(config)))).toEqual(config);
+});
+
+test('the default ffn_dim is that of Llama', () => {
+  expect([defaultFfnDim(64), defaultFfnDim(768), defaultFfnDim(4096)]).toEqual([256, 2048, 11008]);
+});
+
+test('untied and towers choose the weights of each modality', () => {
+  const towers = { mlp: { text: 'words', image: 'signals', speech: 'signals' } };
+  const native = nativeModelConfig(
+    parseModelConfig({ ...BASE, untied: { self_attn: false }, towers, loss_weight: { image: 0.5 } }),
+  );
+  expect(native.selfAttn).toEqual({ names: ['shared'], towerOfModality: [0, 0, 0] });
+  expect(native.mlp).toEqual({ names: ['words', 'signals'], towerOfModality: [0, 1, 1] });
+  expect(native.final).toEqual({ names: ['text', 'image', 'speech'], towerOfModality: [0, 1, 2] });
+  expect(native.lossWeight).toEqual([1, 0.5, 1]);
+  const dense = nativeModelConfig(parseModelConfig({ ...BASE, untied: false }));
+  expect([dense.selfAttn, dense.mlp, dense.final].every(({ names }) => names.join() === 'shared')).toBe(true);
+});
+
+test('what this version does not compute is refused; its empty form is not', () => {
+  expect(parseModelConfig({ ...BASE, experts: {}, diffusion: null }).vocab).toBe(512);
+  for (const key of ['experts', 'diffusion'])
+    expect(() => parseModelConfig({ ...BASE, [key]: { text: 4 } })).toThrow(
+      expect.objectContaining({ code: 'ERR_UNSUPPORTED', message: expect.stringContaining(key) }),
+    );
+});
+
+describe('wrong configs are errors that say what to do', () => {
+  test.each([
+    [{ d_modle: 3 }, /unknown key d_modle; did you mean d_model\?/],
+    [{ untied: { self_atn: true } }, /unknown key untied\.self_atn; did you mean untied\.self_attn|self_attn/],
+    [{ vocab: undefined }, /vocab is missing/],
+    [{ vocab: 0 }, /vocab must be at least 1/],
+    [{ vocab: 1.5 }, /vocab must be a whole number/],
+    [{ n_layers: '2' }, /n_layers must be a/],
+    [{ n_heads: 3 }, /d_model 64 is not a multiple of n_heads 3/],
+    [{ n_heads: 16 }, /head_dim must be a multiple of 8, got 4 \(d_model \/ n_heads\)/],
+    [{ head_dim: 12 }, /head_dim must be a multiple of 8, got 12/],
+    [{ n_kv_heads: 3 }, /n_heads must be a multiple of n_kv_heads, got 4 and 3/],
+    [{ n_kv_heads: 8 }, /n_heads must be a multiple of n_kv_heads, got 4 and 8/],
+    [{ modalities: [] }, /modalities must be at least 1/],
+    [{ modalities: ['text', 'Image'] }, /modalities\[1\].*"Image" cannot name a modality/],
+    [{ modalities: ['shared'] }, /"shared" cannot name a modality/],
+    [{ modalities: ['../x'] }, /cannot name a modality/],
+    [{ modalities: ['text', 'text'] }, /names "text" twice/],
+    [{ norm_placement: 'post' }, /norm_placement must be "branch_output" or "pre"/],
+    [{ norm_eps: 0 }, /norm_eps must be more than 0/],
+    [{ z_loss: -1 }, /z_loss must be at least 0/],
+    [{ rope_theta: Infinity }, /rope_theta/],
+    [{ loss_weight: { video: 1 } }, /loss_weight names "video"/],
+    [{ loss_weight: { text: -1 } }, /loss_weight\.text must be at least 0/],
+    [{ towers: { mlp: { text: 'a' } } }, /towers\.mlp gives no tower to image/],
+    [{ towers: { mlp: { text: 'a', image: 'a', speech: 'a', video: 'a' } } }, /towers\.mlp names "video"/],
+    [{ towers: { mlp: { text: 'A', image: 'a', speech: 'a' } } }, /"A" cannot name a tower/],
+  ])('%j', (change, message) => {
+    const parse = (): unknown => parseModelConfig({ ...BASE, ...change });
+    expect(parse).toThrow(MotError);
+    expect(parse).toThrow(expect.objectContaining({ code: 'ERR_CONFIG', message: expect.stringMatching(message) }));
+  });
+
+  test.each([null, 3, 'text', []])('not a group of keys: %j', (value) => {
+    expect(() => parseModelConfig(value)).toThrow(expect.objectContaining({ code: 'ERR_CONFIG' }));
+  });
+});
