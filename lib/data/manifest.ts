@@ -69,9 +69,24 @@ export function readManifest(folder: string): DatasetManifest {
   return manifest;
 }
 
-/** Writes the manifest; last of all files, since it makes the folder a data set. */
+/**
+ * Writes the manifest; last of all files, since it makes the folder a data set.
+ *
+ * @throws MotError ERR_FILE_WRITE.
+ */
 export function writeManifest(folder: string, manifest: DatasetManifest): void {
-  writeFileSync(join(folder, 'manifest.json'), `${JSON.stringify(manifest, null, 2)}\n`);
+  const path = join(folder, 'manifest.json');
+  try {
+    writeFileSync(path, `${JSON.stringify(manifest, null, 2)}\n`);
+  } catch (cause) {
+    throw new MotError(
+      'ERR_FILE_WRITE',
+      `cannot write ${path}; check that the folder can be written and the disk has room`,
+      {
+        cause,
+      },
+    );
+  }
 }
 
 /** Opens the documents of a split. Close the source after use. */

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import sharp from 'sharp';
 import { parseWith } from '../config/parse.js';
@@ -71,17 +71,21 @@ function fingerprintOf(options: EmojiOptions, folders: Record<DataPackage, strin
     .digest('hex');
 }
 
-/** The manifest of a data set that is there already. MotError ERR_FILE_WRITE when the folder holds something else. */
+/** The manifest of the same data set, if it is there already. MotError ERR_FILE_WRITE for what is no data set. */
 function cachedManifest(folder: string, fingerprint: string): DatasetManifest | undefined {
   if (!existsSync(folder)) return undefined;
-  if (existsSync(join(folder, 'manifest.json'))) {
-    const manifest = readManifest(folder);
-    return manifest.fingerprint === fingerprint ? manifest : undefined;
+  if (statSync(folder).isDirectory()) {
+    if (readdirSync(folder).length === 0) return undefined;
+    try {
+      const manifest = readManifest(folder);
+      return manifest.fingerprint === fingerprint ? manifest : undefined;
+    } catch {
+      // Not ours to replace.
+    }
   }
-  if (readdirSync(folder).length === 0) return undefined;
   throw new MotError(
     'ERR_FILE_WRITE',
-    `${folder} holds something that is no data set; choose another folder or empty it`,
+    `${folder} is something that mot prepare did not make; choose another place or remove it`,
   );
 }
 

