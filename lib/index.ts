@@ -1,3 +1,4 @@
+/// <reference types="node" preserve="true" />
 /**
  * Mixture-of-Transformers models in Node.js: one sequence of text, images, speech or modalities of your own, and for each
  * of them its own weights.
