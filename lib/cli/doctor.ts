@@ -23,7 +23,7 @@ async function doctor(json: boolean): Promise<void> {
   let failure: unknown;
   try {
     const cpu = loadAddon().cpu();
-    Object.assign(facts, { addon: 'loaded', threads: cpu.threads, available: cpu.available });
+    Object.assign(facts, { addon: addonPath(), threads: cpu.threads, available: cpu.available });
     facts['instructions'] = cpu.error ?? cpu.variant;
   } catch (error) {
     failure = error;
@@ -33,4 +33,10 @@ async function doctor(json: boolean): Promise<void> {
   if (json) printJson(facts);
   else process.stdout.write(`${table(Object.entries(facts).map(([name, fact]) => [name, String(fact)]))}\n`);
   if (failure !== undefined) process.exitCode = 1;
+}
+
+/** Where the loaded addon lies: the process knows its shared libraries. */
+function addonPath(): string {
+  const { sharedObjects = [] } = (process.report?.getReport() ?? {}) as { sharedObjects?: string[] };
+  return sharedObjects.find((path) => path.endsWith('mot.node')) ?? 'loaded';
 }
