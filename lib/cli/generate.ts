@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
-import { MotError } from '../errors.js';
 import type { Segment } from '../modalities/registry.js';
 import type { Picture, Sound } from '../modalities/tokenizer.js';
+import { printJson, wholeNumber } from './common.js';
 
 interface GenerateFlags {
   output: string;
@@ -33,13 +33,17 @@ export function registerGenerate(program: Command): void {
     .option('--audio <file>', 'speech of the prompt (WAV, MP3, OGG, FLAC)', segment('speech'))
     .option('--output <modality>', 'what to generate: text, image or speech (audio is the same)', 'text')
     .option('--out <file>', 'file for a picture (.png) or speech (.wav); default output.png, output.wav')
-    .option('--count <n>', 'how many; files get a number', Number, 1)
-    .option('--max-tokens <n>', 'most tokens generated; default: what one document may hold', Number)
+    .option('--count <n>', 'how many; files get a number', wholeNumber('--count', 1), 1)
+    .option(
+      '--max-tokens <n>',
+      'most tokens generated; default: what one document may hold',
+      wholeNumber('--max-tokens', 0),
+    )
     .option('--temperature <x>', 'divides the logits; 0: the likeliest token', Number, 1)
-    .option('--top-k <n>', 'only the n likeliest tokens; 0: all', Number, 0)
+    .option('--top-k <n>', 'only the n likeliest tokens; 0: all', wholeNumber('--top-k', 0), 0)
     .option('--top-p <x>', 'only the likeliest tokens of this joint probability', Number, 1)
-    .option('--seed <n>', 'seed of the draws', Number, 0)
-    .option('--threads <n>', 'threads; 0: all', Number, 0)
+    .option('--seed <n>', 'seed of the draws', wholeNumber('--seed', 0), 0)
+    .option('--threads <n>', 'threads; 0: all', wholeNumber('--threads', 0), 0)
     .option('--json', 'print one JSON object instead of lines')
     .addHelpText(
       'after',
@@ -54,15 +58,13 @@ Examples:
     )
     .action(async (checkpoint: string, flags: GenerateFlags) => {
       const results = await run(checkpoint, prompt, flags);
-      if (flags.json) console.log(JSON.stringify({ output: flags.output, results }));
+      if (flags.json) printJson({ output: flags.output, results });
       else for (const result of results) console.log(result);
     });
 }
 
 async function run(checkpoint: string, prompt: [string, string][], flags: GenerateFlags): Promise<string[]> {
   const output = flags.output === 'audio' ? 'speech' : flags.output;
-  if (!Number.isInteger(flags.count) || flags.count < 1)
-    throw new MotError('ERR_USAGE', `--count must be a whole number of at least 1, got ${flags.count}.`);
   const { openRun } = await import('../generate/open_run.js');
   const { generateSpan } = await import('../generate/spans.js');
   const { readImage, readAudio } = await import('../media/decode.js');
@@ -81,13 +83,20 @@ async function run(checkpoint: string, prompt: [string, string][], flags: Genera
     else segments.push({ speech: await readAudio(value) });
   }
   const { tokenizers, manifest, model } = opened;
-  const spans = await generateSpan(model, Array.from({ length: flags.count }, () => segments), output, tokenizers, manifest.vocabulary, {
-    maxTokens: flags.maxTokens ?? manifest.longestDocument,
-    temperature: flags.temperature,
-    topK: flags.topK,
-    topP: flags.topP,
-    seed: flags.seed,
-  });
+  const spans = await generateSpan(
+    model,
+    Array.from({ length: flags.count }, () => segments),
+    output,
+    tokenizers,
+    manifest.vocabulary,
+    {
+      maxTokens: flags.maxTokens ?? manifest.longestDocument,
+      temperature: flags.temperature,
+      topK: flags.topK,
+      topP: flags.topP,
+      seed: flags.seed,
+    },
+  );
   const results: string[] = [];
   for (const [i, span] of spans.entries()) results.push(await deliver(span, i, flags));
   return results;
