@@ -13,7 +13,8 @@ import { runTraining } from '../../lib/train/run.js';
 import { writeTinyDataset } from './tiny_dataset.js';
 
 const cli = fileURLToPath(new URL('../../lib/cli/main.js', import.meta.url));
-const STEPS = 40;
+// Enough that a signal sent after a few of them never comes too late.
+const STEPS = 120;
 let folder: string;
 let config: string;
 
@@ -32,7 +33,7 @@ train:
   seq_len: 48
   lr: 0.01
   warmup_steps: 5
-  validate_every: 8
+  validate_every: 24
   validation_documents: 10
   checkpoint_every: 6
   dtype: f32
@@ -100,9 +101,9 @@ test('the model learns, and every step and validation has its line', () => {
     for (const value of [lr, grad_norm, tokens, tokens_per_second, memory]) expect(value).toBeGreaterThan(0);
   }
   const validations = all.filter((line) => !isStep(line));
-  expect(validations.map((line) => line.step)).toEqual([8, 16, 24, 32, 40].flatMap((step) => [step, step]));
+  expect(validations.map((line) => line.step)).toEqual([24, 48, 72, 96, 120].flatMap((step) => [step, step]));
   // Two checkpoints are kept.
-  expect(readdirSync(join(out('whole'), 'checkpoints'))).toEqual(['step-000036', 'step-000040']);
+  expect(readdirSync(join(out('whole'), 'checkpoints'))).toEqual(['step-000114', 'step-000120']);
 });
 
 test('a run is the same bits when repeated, and with another number of threads', async () => {
@@ -111,7 +112,7 @@ test('a run is the same bits when repeated, and with another number of threads',
 });
 
 describe('interrupted', () => {
-  test.each([7, 13, 30])(
+  test.each([7, 25, 60])(
     'kill -9 after step %d, then --resume, gives every line and weight again',
     async (step) => {
       const name = `killed-${step}`;
@@ -131,10 +132,10 @@ describe('interrupted', () => {
   test('killed again and again at any moment', async () => {
     const name = 'killed-often';
     for (let i = 0, code: number | null = null; code !== 0; i++) {
-      expect(i).toBeLessThan(60);
+      expect(i).toBeLessThan(30);
       const child = start(name, '--resume');
       const exit = exitOf(child);
-      void sleep(400 + 37 * i).then(() => child.kill('SIGKILL'));
+      void sleep(300 * 1.2 ** i).then(() => child.kill('SIGKILL'));
       code = (await exit).code;
     }
     expectSameAsUninterrupted(name);
@@ -162,7 +163,7 @@ describe('interrupted', () => {
   test('a damaged checkpoint is passed over', async () => {
     const name = 'damaged';
     await runTraining(readRunConfig(config, [`out=${out(name)}`]));
-    truncateSync(join(out(name), 'checkpoints', 'step-000040', MODEL_FILE), 1000);
+    truncateSync(join(out(name), 'checkpoints', 'step-000120', MODEL_FILE), 1000);
     const said: string[] = [];
     const progress = {
       start() {},
@@ -172,8 +173,8 @@ describe('interrupted', () => {
       say: (sentence: string) => said.push(sentence),
     };
     await runTraining(readRunConfig(config, [`out=${out(name)}`]), { resume: true, progress });
-    expect(said.join('\n')).toMatch(/passing over.*step-000040/);
-    expect(said.join('\n')).toMatch(/resumed_from step 36/);
+    expect(said.join('\n')).toMatch(/passing over.*step-000120/);
+    expect(said.join('\n')).toMatch(/resumed_from step 114/);
     expectSameAsUninterrupted(name);
   });
 });
