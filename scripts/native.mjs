@@ -30,15 +30,12 @@ try {
   fail('cmake-js is not installed; run `npm ci` first.');
 }
 
-const options = ['--out', 'build-cmake', '--config', 'Release', '--parallel', String(availableParallelism())];
-const status = run(process.execPath, [
-  cmakeJs,
-  'build',
-  ...options,
-  '--log-level',
-  'warn',
-  `--CDMOT_TESTS=${tests ? 'AUTO' : 'OFF'}`,
-]);
+const options = ['--out', 'build-cmake', '--config', 'Release', '--log-level', 'warn'];
+const define = `--CDMOT_TESTS=${tests ? 'AUTO' : 'OFF'}`;
+// In two: `build` alone leaves the options of an earlier configuration as they were.
+const status =
+  run(process.execPath, [cmakeJs, 'configure', ...options, define]) ||
+  run(process.execPath, [cmakeJs, 'build', ...options, define, '--parallel', String(availableParallelism())]);
 if (status !== 0)
   fail(
     'The native addon did not build; the compiler says why above. It needs GCC 11, Clang 14 or later; if build-cmake/ is ' +
