@@ -91,7 +91,10 @@ function cachedManifest(folder: string, fingerprint: string): DatasetManifest | 
 
 function makeFolder(folder: string): void {
   try {
-    mkdirSync(folder, { recursive: true });
+    // One level at a time: Node's recursive mkdir never returns for some folders that cannot be (in /proc).
+    const missing: string[] = [];
+    for (let path = folder; !existsSync(path); path = dirname(path)) missing.unshift(path);
+    for (const path of missing) mkdirSync(path);
   } catch (cause) {
     throw new MotError('ERR_FILE_WRITE', `cannot create ${folder}; choose a folder that can be written`, { cause });
   }
