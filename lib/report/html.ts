@@ -23,7 +23,7 @@ dl.facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(165px,
 dl.facts dt { color: var(--soft); font-size: 13px; } dl.facts dd { margin: 0; font-variant-numeric: tabular-nums; font-weight: 600; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; } th, td { padding: 5px 14px 5px 0; text-align: right; border-bottom: 1px solid var(--rule); }
 th:first-child, td:first-child { text-align: left; } th { color: var(--soft); font-weight: 500; font-size: 14px; } .good { color: var(--good); } .bad { color: var(--bad); }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(340px, 1fr)); gap: 18px; } .chart { background: var(--card); border: 1px solid var(--rule); border-radius: 10px; padding: 10px 8px; min-width: 0; overflow: hidden; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(460px, 100%), 1fr)); gap: 18px; } .chart { background: var(--card); border: 1px solid var(--rule); border-radius: 10px; padding: 10px 8px; min-width: 0; overflow: hidden; }
 .u-title { font-size: 15px !important; } .u-legend { font-size: 12px; } .uplot { max-width: 100%; }
 .samples { display: grid; grid-template-columns: repeat(auto-fill, minmax(340px, 1fr)); gap: 16px; }
 .sample { background: var(--card); border: 1px solid var(--rule); border-radius: 10px; padding: 14px; min-width: 0; }
@@ -54,7 +54,7 @@ function figure(picture: Picture, caption: string): string {
 
 function player(sound: Sound | undefined, label: string): string {
   if (!sound || sound.samples.length === 0) return '';
-  return `<div class="sound"><span>${label}</span><audio controls preload="none" src="${soundUrl(sound)}"></audio></div>`;
+  return `<div class="sound"><span>${label}</span><audio controls preload="metadata" src="${soundUrl(sound)}"></audio></div>`;
 }
 
 function sampleCard(sample: ReportSample): string {

@@ -63,8 +63,8 @@ std::vector<CaseReport> check_case(const std::string& name, const std::vector<co
                                    int threads) {
   const OpCase& c = find(name);
   const bool rounded = dtype == kBF16;
-  // The reference's forward, unrounded, judges forward. Backward starts, in the reference and in every backend, from the
-  // same forward outputs as the dtype stores them, so that each half is judged by itself.
+  // The reference's forward, unrounded, judges forward. Backward starts, in the reference and in every backend, from
+  // the same forward outputs as the dtype stores them, so that each half is judged by itself.
   CaseData forward(c, exact(c), rounded), stored(c, dtype, rounded), both(c, exact(c), rounded);
   CaseWorkspace plain(c, *reference_backend(), exact(c), 1);
   call(c.forward, c, *reference_backend(), plain, forward);

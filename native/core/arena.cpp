@@ -20,10 +20,11 @@ Arena::Arena(int64_t bytes) : bytes_(bytes) {
   size_t size = static_cast<size_t>(mapped_ + kHugePage);
   void* raw = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (raw == MAP_FAILED)
-    throw errorf("ERR_MEMORY",
-                 "[arena] the model's memory plan needs %.2f GiB, which the system refused; lower the batch's tokens, the "
-                 "model's size, or threads",
-                 static_cast<double>(bytes) / (1ull << 30));
+    throw errorf(
+        "ERR_MEMORY",
+        "[arena] the model's memory plan needs %.2f GiB, which the system refused; lower the batch's tokens, the "
+        "model's size, or threads",
+        static_cast<double>(bytes) / (1ull << 30));
   auto start = reinterpret_cast<uintptr_t>(raw);
   uintptr_t aligned = (start + kHugePage - 1) / kHugePage * kHugePage;
   if (aligned > start) munmap(raw, aligned - start);

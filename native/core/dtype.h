@@ -1,5 +1,5 @@
-// Element types and their conversions. Plain C types, so that they can cross the op table. Functions are static, so that
-// the copy compiled for one instruction set is never merged into another translation unit.
+// Element types and their conversions. Plain C types, so that they can cross the op table. Functions are static, so
+// that the copy compiled for one instruction set is never merged into another translation unit.
 #pragma once
 #include <cstddef>
 #include <cstdint>

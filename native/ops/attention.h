@@ -22,8 +22,8 @@ struct AttentionForward {
   const int32_t* out_row;   // [T] row of out that query t writes; -1: padding, writes nothing
   int64_t heads, kv_heads, head_dim;
   double scale;
-  Matrix out;               // [N, H*E], sorted rows; same dtype as q
-  float* lse;               // [H, T] (double* when q is f64); nullptr: not wanted
+  Matrix out;  // [N, H*E], sorted rows; same dtype as q
+  float* lse;  // [H, T] (double* when q is f64); nullptr: not wanted
 };
 
 struct AttentionBackward {
@@ -33,11 +33,11 @@ struct AttentionBackward {
   const int32_t* out_row;
   int64_t heads, kv_heads, head_dim;
   double scale;
-  Matrix out;               // [N, H*E] from forward
-  const float* lse;         // [H, T] from forward
-  Matrix d_out;             // [N, H*E], sorted rows
-  Matrix d_q;               // [T, H*E] f32 or bf16
-  Matrix d_k, d_v;          // [S, K*E] f32 or bf16
+  Matrix out;        // [N, H*E] from forward
+  const float* lse;  // [H, T] from forward
+  Matrix d_out;      // [N, H*E], sorted rows
+  Matrix d_q;        // [T, H*E] f32 or bf16
+  Matrix d_k, d_v;   // [S, K*E] f32 or bf16
 };
 
 }  // namespace mot

@@ -16,10 +16,10 @@ struct LinearCrossEntropy {
   const int32_t* target;   // [N], -1 <= target < V
   const float* row_scale;  // [N] (double* when x is f64); unused without gradients
   double z_loss;
-  float* ce;               // [N] (double* when x is f64)
-  float* lse;              // [N] (double* when x is f64)
-  Matrix d_x;              // [N, D] f32; data == nullptr: losses only
-  Matrix d_weight;         // [V, D] f32, added to; data == nullptr exactly when d_x is
+  float* ce;        // [N] (double* when x is f64)
+  float* lse;       // [N] (double* when x is f64)
+  Matrix d_x;       // [N, D] f32; data == nullptr: losses only
+  Matrix d_weight;  // [V, D] f32, added to; data == nullptr exactly when d_x is
   DType compute;
 };
 

@@ -17,22 +17,22 @@
 namespace mot {
 
 // X(function, parameter struct): the one list from which the table, the dispatch and the checks are made.
-#define MOT_OPS(X)                                  \
-  X(embedding_forward, EmbeddingForward)            \
-  X(embedding_backward, EmbeddingBackward)          \
-  X(rms_norm_forward, RmsNormForward)               \
-  X(rms_norm_backward, RmsNormBackward)             \
-  X(grouped_gemm_forward, GroupedGemmForward)       \
-  X(grouped_gemm_d_x, GroupedGemmDx)                \
-  X(grouped_gemm_d_w, GroupedGemmDw)                \
-  X(qk_norm_rope_forward, QkNormRopeForward)        \
-  X(qk_norm_rope_backward, QkNormRopeBackward)      \
-  X(attention_forward, AttentionForward)            \
-  X(attention_backward, AttentionBackward)          \
-  X(swiglu_forward, SwigluForward)                  \
-  X(swiglu_backward, SwigluBackward)                \
-  X(linear_cross_entropy, LinearCrossEntropy)       \
-  X(grad_norm, GradNorm)                            \
+#define MOT_OPS(X)                             \
+  X(embedding_forward, EmbeddingForward)       \
+  X(embedding_backward, EmbeddingBackward)     \
+  X(rms_norm_forward, RmsNormForward)          \
+  X(rms_norm_backward, RmsNormBackward)        \
+  X(grouped_gemm_forward, GroupedGemmForward)  \
+  X(grouped_gemm_d_x, GroupedGemmDx)           \
+  X(grouped_gemm_d_w, GroupedGemmDw)           \
+  X(qk_norm_rope_forward, QkNormRopeForward)   \
+  X(qk_norm_rope_backward, QkNormRopeBackward) \
+  X(attention_forward, AttentionForward)       \
+  X(attention_backward, AttentionBackward)     \
+  X(swiglu_forward, SwigluForward)             \
+  X(swiglu_backward, SwigluBackward)           \
+  X(linear_cross_entropy, LinearCrossEntropy)  \
+  X(grad_norm, GradNorm)                       \
   X(adamw, Adamw)
 
 constexpr int32_t kOpTableVersion = 1;  // raised whenever a struct or the list changes

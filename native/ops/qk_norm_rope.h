@@ -14,23 +14,23 @@
 namespace mot {
 
 struct QkNormRopeForward {
-  Matrix qkv;                // [N, (H+2K)*E] f32 or bf16
-  TowerWeights q_norm;       // towers x [1, E] f32; data == nullptr: no QK-norm
-  TowerWeights k_norm;       // towers x [1, E] f32; nullptr exactly when q_norm is
-  const int32_t* q_row;      // [N] row of q that n writes
-  const int32_t* kv_row;     // [N] row of k and v (a slot of the KV cache) that n writes
-  const int32_t* position;   // [N] 0 <= position < rope_positions
-  const float* rope_table;   // [rope_positions, E]: E/2 cosines, then E/2 sines (double* when qkv is f64)
+  Matrix qkv;               // [N, (H+2K)*E] f32 or bf16
+  TowerWeights q_norm;      // towers x [1, E] f32; data == nullptr: no QK-norm
+  TowerWeights k_norm;      // towers x [1, E] f32; nullptr exactly when q_norm is
+  const int32_t* q_row;     // [N] row of q that n writes
+  const int32_t* kv_row;    // [N] row of k and v (a slot of the KV cache) that n writes
+  const int32_t* position;  // [N] 0 <= position < rope_positions
+  const float* rope_table;  // [rope_positions, E]: E/2 cosines, then E/2 sines (double* when qkv is f64)
   int64_t rope_positions;
   int64_t heads, kv_heads, head_dim;
-  Matrix q;                  // [T, H*E]
-  Matrix k, v;               // [S, K*E]
+  Matrix q;     // [T, H*E]
+  Matrix k, v;  // [S, K*E]
   Segments segments;
   double eps;
 };
 
 struct QkNormRopeBackward {
-  Matrix qkv;                // saved by forward's producer
+  Matrix qkv;  // saved by forward's producer
   TowerWeights q_norm, k_norm;
   const int32_t* q_row;
   const int32_t* kv_row;
@@ -38,9 +38,9 @@ struct QkNormRopeBackward {
   const float* rope_table;
   int64_t rope_positions;
   int64_t heads, kv_heads, head_dim;
-  Matrix d_q;                // [T, H*E] f32 or bf16
-  Matrix d_k, d_v;           // [S, K*E] f32 or bf16
-  Matrix d_qkv;              // [N, (H+2K)*E] f32 or bf16, overwritten
+  Matrix d_q;                       // [T, H*E] f32 or bf16
+  Matrix d_k, d_v;                  // [S, K*E] f32 or bf16
+  Matrix d_qkv;                     // [N, (H+2K)*E] f32 or bf16, overwritten
   TowerWeights d_q_norm, d_k_norm;  // towers x [1, E] f32, added to; data == nullptr without QK-norm
   Segments segments;
   double eps;

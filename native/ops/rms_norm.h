@@ -23,11 +23,11 @@ struct RmsNormForward {
 };
 
 struct RmsNormBackward {
-  Matrix x;               // [N, D] as in forward
-  TowerWeights weight;    // towers x [1, D] f32
-  const float* rstd;      // [N] from forward (const double* when x is f64)
-  Matrix d_out;           // [N, D] f32 (or bf16)
-  Matrix d_x;             // [N, D] f32 or bf16. May be d_out unless accumulate_d_x
+  Matrix x;             // [N, D] as in forward
+  TowerWeights weight;  // towers x [1, D] f32
+  const float* rstd;    // [N] from forward (const double* when x is f64)
+  Matrix d_out;         // [N, D] f32 (or bf16)
+  Matrix d_x;           // [N, D] f32 or bf16. May be d_out unless accumulate_d_x
   int32_t accumulate_d_x;
   TowerWeights d_weight;  // towers x [1, D] f32, added to
   Segments segments;

@@ -39,15 +39,15 @@ struct TowerWeights {
 
 // What a call may use besides its arguments.
 struct Context {
-  int32_t threads;         // upper bound; results do not depend on it
-  void* workspace;         // scratch, 64-byte aligned, contents undefined before and after
+  int32_t threads;          // upper bound; results do not depend on it
+  void* workspace;          // scratch, 64-byte aligned, contents undefined before and after
   int64_t workspace_bytes;  // at least OpTable::workspace_bytes of limits that cover the call
 };
 
 // Largest sizes that a context's calls may have; the workspace is planned from them before the first step.
 struct OpLimits {
-  int64_t rows;       // N, T
-  int64_t slots;      // S
+  int64_t rows;                       // N, T
+  int64_t slots;                      // S
   int64_t in_features, out_features;  // of any one grouped GEMM
   int64_t d_model, heads, kv_heads, head_dim, vocab;
   int32_t threads;
