@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import sharp from 'sharp';
 import { parseWith } from '../config/parse.js';
 import { MotError } from '../errors.js';
+import { makeFolder } from '../io/files.js';
 import type { DatasetManifest } from './dataset.js';
 import { buildEmoji } from './emoji/build.js';
 import { emojiOptionsSchema, type EmojiOptions, type EmojiOptionsInput } from './emoji/options.js';
@@ -87,17 +88,6 @@ function cachedManifest(folder: string, fingerprint: string): DatasetManifest | 
     'ERR_FILE_WRITE',
     `${folder} is something that mot prepare did not make; choose another place or remove it`,
   );
-}
-
-function makeFolder(folder: string): void {
-  try {
-    // One level at a time: Node's recursive mkdir never returns for some folders that cannot be (in /proc).
-    const missing: string[] = [];
-    for (let path = folder; !existsSync(path); path = dirname(path)) missing.unshift(path);
-    for (const path of missing) mkdirSync(path);
-  } catch (cause) {
-    throw new MotError('ERR_FILE_WRITE', `cannot create ${folder}; choose a folder that can be written`, { cause });
-  }
 }
 
 /** Renames a finished folder to its place. Another process may have been faster: then its result is as good. */

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { openRun } from '../generate/open_run.js';
-import { writeFileAtomic } from '../train/files.js';
+import { writeFileAtomic } from '../io/files.js';
 import { isStep, readMetrics } from '../train/metrics.js';
 import { lossCurves, throughputCurve } from './curves.js';
 import type { ReportData } from './data.js';

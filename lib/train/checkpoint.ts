@@ -1,9 +1,9 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
 import { parseWith } from '../config/parse.js';
 import { MotError } from '../errors.js';
-import { fileError, hashFile, removeQuietly, syncFolder, writeFileAtomic } from './files.js';
+import { fileError, hashFile, makeFolder, removeQuietly, syncFolder, writeFileAtomic } from '../io/files.js';
 
 /** Weights by name; their safetensors metadata `config` is the model's config as JSON. */
 export const MODEL_FILE = 'model.safetensors';
@@ -68,7 +68,7 @@ export async function writeCheckpoint(
   const temporary = join(parent, `.${name}.tmp-${process.pid}`);
   try {
     rmSync(temporary, { recursive: true, force: true });
-    mkdirSync(temporary, { recursive: true });
+    makeFolder(temporary);
     await save(temporary);
     writeFileAtomic(join(temporary, TRAINER_FILE), `${JSON.stringify(state, null, 2)}\n`);
     const files = Object.fromEntries(

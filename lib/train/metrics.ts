@@ -1,6 +1,6 @@
 import { closeSync, fstatSync, fsyncSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { MotError } from '../errors.js';
-import { fileError } from './files.js';
+import { fileError } from '../io/files.js';
 
 /** One training step. Values that are not finite are null in the file. */
 export interface StepMetrics {

@@ -1,9 +1,9 @@
-import { existsSync, mkdirSync, statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
 import { MotError } from '../errors.js';
 import { latestCheckpoint, removeUnfinished, type Checkpoint } from './checkpoint.js';
-import { fileError, writeFileAtomic } from './files.js';
+import { fileError, makeFolder, writeFileAtomic } from '../io/files.js';
 import { MetricsFile } from './metrics.js';
 
 export const CONFIG_FILE = 'config.yaml';
@@ -53,8 +53,8 @@ export function openRunFolder(
       'ERR_USAGE',
       `${path} already holds a run; add --resume to go on with it, or choose another out=DIR.`,
     );
+  makeFolder(path);
   try {
-    mkdirSync(path, { recursive: true });
     removeUnfinished(path);
   } catch (cause) {
     throw fileError('ERR_FILE_WRITE', `cannot write into the folder ${path}`, cause);

@@ -276,15 +276,17 @@ describe('abort', () => {
   });
 
   test('a signal that has fired already, one that fires while the call waits, one that fires after it', async () => {
-    await using model = await Model.create(TINY, { tokens: 32 });
+    await using model = await Model.create(SLOW, { device: 'reference', tokens: 128 });
     const before = await weightBytes(model);
     expect((await errorOf(model.step([makeBatch(8)], step(1), { signal: AbortSignal.abort() }))).code).toBe(
       'ERR_ABORTED',
     );
     const controller = new AbortController();
+    const ahead = model.evaluate(makeBatch(128, 300));
     const pending = model.step([makeBatch(8)], step(1), { signal: controller.signal });
     controller.abort();
     expect((await errorOf(pending)).code).toBe('ERR_ABORTED');
+    await ahead;
     expect(await weightBytes(model)).toEqual(before);
     const late = new AbortController();
     await model.step([makeBatch(8)], step(1), { signal: late.signal });

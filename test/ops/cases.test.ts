@@ -4,7 +4,7 @@ import { loadAddon } from '../../lib/native/load.js';
 // Every op with every case, through the addon: the same cases as the native tests, for those without GoogleTest.
 const addon = loadAddon();
 // The cases named bench have sizes for timing; on the reference backend they would take minutes.
-const cases = addon.cases().filter(({ name }) => !name.endsWith('/bench'));
+const cases = addon.cases().filter(({ name }) => !name.includes('/bench'));
 
 test('there are cases of every op', () => {
   const ops = new Set(cases.map(({ op }) => op));
@@ -19,7 +19,7 @@ test('there are cases of every op', () => {
     'rms_norm',
     'swiglu',
   ]);
-  for (const { flops, bytes } of cases) expect(flops + bytes).toBeGreaterThan(0);
+  for (const { name, flops, bytes } of cases) if (!name.endsWith('/none')) expect(flops + bytes).toBeGreaterThan(0);
   expect(new Set(cases.map(({ name }) => name)).size).toBe(cases.length);
 });
 

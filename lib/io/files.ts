@@ -1,5 +1,15 @@
 import { createHash } from 'node:crypto';
-import { closeSync, fsyncSync, openSync, readSync, renameSync, rmSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
 import { dirname } from 'node:path';
 import { MotError, type MotErrorCode } from '../errors.js';
 
@@ -21,6 +31,22 @@ export function fileError(code: MotErrorCode, what: string, cause: unknown): Mot
   if (cause instanceof MotError) return cause;
   const { code: errno = '', message } = cause as NodeJS.ErrnoException;
   return new MotError(code, `${what}: ${reasons[errno] ?? message}.`, { cause });
+}
+
+/**
+ * Makes a folder and those above it, as far as they are missing.
+ *
+ * @throws MotError ERR_FILE_WRITE.
+ */
+export function makeFolder(folder: string): void {
+  try {
+    // One level at a time: Node's recursive mkdir never returns for some folders that cannot be (in /proc).
+    const missing: string[] = [];
+    for (let path = folder; !existsSync(path); path = dirname(path)) missing.unshift(path);
+    for (const path of missing) mkdirSync(path);
+  } catch (cause) {
+    throw fileError('ERR_FILE_WRITE', `cannot make the folder ${folder}; choose one that can be written`, cause);
+  }
 }
 
 /** Removes a file or folder that is of no use any more; a failure to do so must not hide what went wrong before. */
