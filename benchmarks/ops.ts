@@ -28,7 +28,7 @@ console.log(
   `${values.device} (${addon.cpu().variant}), ${dtype}, ${values.threads === '0' ? addon.cpu().threads : values.threads} threads, medians of ${values.repeats}`,
 );
 for (const info of addon.cases()) {
-  if (!`${info.op}/${info.name}`.includes(filter)) continue;
+  if (!info.name.includes(filter)) continue;
   const time = await addon.timeCase(info.name, values.device, dtype, Number(values.threads), Number(values.repeats));
   const forward = median(time.forwardMs);
   let line = `${info.name.padEnd(56)} forward ${forward.toFixed(3).padStart(9)} ms ${speed(info.flops, info.bytes, forward)}`;

@@ -20,7 +20,7 @@ const install =
   platform() === 'darwin' ? 'xcode-select --install && brew install cmake' : 'apt-get install g++ cmake make';
 if (!hasProgram('cmake') || ![process.env.CXX, 'c++', 'g++', 'clang++'].some((name) => name && hasProgram(name)))
   fail(
-    `The native addon needs cmake 3.20 and a C++20 compiler (GCC 11 or Clang 14, or later); install them: ${install}`,
+    `The native addon needs cmake 3.22 and a C++20 compiler (GCC 11 or Clang 14, or later); install them: ${install}`,
   );
 
 let cmakeJs;

@@ -1,0 +1,75 @@
+import { describe, expect, test } from '@jest/globals';
+import { generateSpan, promptTokens, spanGrammar } from '../../lib/generate/spans.js';
+import { Model } from '../../lib/model/model.js';
+import type { Tokenizers } from '../../lib/modalities/registry.js';
+import type { Tokenizer } from '../../lib/modalities/tokenizer.js';
+import { makeVocabulary, type Vocabulary } from '../../lib/modalities/vocabulary.js';
+
+const vocabulary: Vocabulary = makeVocabulary([
+  ['text', 5],
+  ['image', 6],
+]);
+const letters = 'abcde';
+const text: Tokenizer<string> = {
+  modality: 'text',
+  size: 5,
+  encode: (raw) => Int32Array.from(raw, (letter) => letters.indexOf(letter)),
+  decode: (ids) => Array.from(ids, (id) => letters[id]).join(''),
+  rule: () => ({ begin: 0, end: 5, mayEnd: true }),
+};
+// Four pixels, alternately of the lower and the upper half of the codes.
+const image: Tokenizer<Int32Array> = {
+  modality: 'image',
+  size: 6,
+  encode: (raw) => raw,
+  decode: (ids) => Int32Array.from(ids),
+  rule: (length) =>
+    length === 4
+      ? { begin: 0, end: 0, mayEnd: true }
+      : { begin: 3 * (length % 2), end: 3 + 3 * (length % 2), mayEnd: false },
+};
+const tokenizers = { text, image } as unknown as Tokenizers;
+const ids = vocabulary.special;
+
+describe('promptTokens', () => {
+  test('begins the document and the span', () => {
+    const { token, modality } = promptTokens([{ text: 'ab' }], 'image', tokenizers, vocabulary);
+    expect([...(token as number[])]).toEqual([ids['<bos>'], 4, 5, ids['<image>']]);
+    expect([...(modality as number[])]).toEqual([0, 0, 0, 0]);
+    expect([...(promptTokens([], 'text', tokenizers, vocabulary).token as number[])]).toEqual([ids['<bos>']]);
+    expect(() => promptTokens([], 'smell', tokenizers, vocabulary)).toThrow(/no modality "smell"; it has text, image/);
+  });
+});
+
+describe('spanGrammar', () => {
+  test('gives the tokenizer its say, and the end only where the span may end', () => {
+    const next = spanGrammar('image', tokenizers, vocabulary);
+    const { begin } = vocabulary.ranges['image']!;
+    expect(next([])).toEqual({ allowed: [[begin, begin + 3]] });
+    expect(next([begin])).toEqual({ allowed: [[begin + 3, begin + 6]] });
+    const end = ids['</image>']!;
+    expect(next([begin, begin + 3, begin, begin + 3])).toEqual({ allowed: [[end, end + 1]] });
+  });
+
+  test('text ends with the document or where another span begins', () => {
+    const next = spanGrammar('text', tokenizers, vocabulary);
+    const tokens = [ids['<eos>']!, ids['<image>']!];
+    expect(next([])).toEqual({ allowed: [[4, 9], ...tokens.map((token) => [token, token + 1])] });
+  });
+});
+
+describe('generateSpan', () => {
+  test('gives whole spans of local ids, whatever the weights', async () => {
+    const config = { vocab: vocabulary.size, d_model: 32, n_layers: 1, n_heads: 2, modalities: ['text', 'image'] };
+    await using model = await Model.create(config, { tokens: 32, kv_slots: 64, positions: 32 });
+    const prompts = [[{ text: 'abc' }], [{ text: 'e' }], []];
+    const pictures = await generateSpan(model, prompts, 'image', tokenizers, vocabulary, { maxTokens: 10, seed: 4 });
+    expect(pictures).toHaveLength(3);
+    for (const picture of pictures as unknown as Int32Array[]) {
+      expect(picture).toHaveLength(4);
+      picture.forEach((id, i) => expect(Math.floor(id / 3)).toBe(i % 2));
+    }
+    const words = await generateSpan(model, prompts, 'text', tokenizers, vocabulary, { maxTokens: 10, seed: 4 });
+    for (const word of words) expect(word).toMatch(/^[a-e]{0,10}$/);
+  });
+});
