@@ -6,7 +6,14 @@ import {
 } from '../config/model_config.js';
 import { MotError } from '../errors.js';
 import { loadAddon } from '../native/load.js';
-import type { NativeLosses, NativePlanEntry, NativeSession, NativeStepResult, TensorKind } from '../native/types.js';
+import type {
+  NativeLosses,
+  NativeOpEvent,
+  NativePlanEntry,
+  NativeSession,
+  NativeStepResult,
+  TensorKind,
+} from '../native/types.js';
 import type { Batch } from './batch.js';
 import {
   parseAdamW,
@@ -25,6 +32,8 @@ export type { TensorKind } from '../native/types.js';
 export type Losses = NativeLosses;
 /** What one training step reports. */
 export type StepResult = NativeStepResult;
+/** One call of an op in a profile: name, begin and duration in microseconds, useful FLOPs, bytes of its arguments. */
+export type OpEvent = NativeOpEvent;
 /** One tensor of the memory plan. */
 export type PlanEntry = NativePlanEntry;
 
@@ -257,6 +266,16 @@ export class Model implements AsyncDisposable {
    */
   async load(path: string, kinds: readonly TensorKind[] = ['weight']): Promise<void> {
     return this.#session.load(path, [...kinds]);
+  }
+
+  /** Records every op that calls run from now on, until `takeProfile`. A running profile begins anew. */
+  async startProfile(): Promise<void> {
+    return this.#session.startProfile();
+  }
+
+  /** Ends the profile: its ops in the order in which they ran; empty where none was started. */
+  async takeProfile(): Promise<OpEvent[]> {
+    return this.#session.takeProfile();
   }
 
   /** Ends the running call, rejects waiting ones (ERR_DISPOSED), and resolves when the memory is free. Idempotent. */

@@ -99,6 +99,20 @@ export interface NativePlanEntry {
 /** Which flat array a tensor is read from or written to. */
 export type TensorKind = 'weight' | 'gradient' | 'm' | 'v';
 
+/** One call of an op, as a profile records it. */
+export interface NativeOpEvent {
+  /** Name in the op table: `grouped_gemm_forward`. */
+  op: string;
+  /** Since the profile began. */
+  beginUs: number;
+  /** Wall clock. */
+  durationUs: number;
+  /** Useful floating-point operations; a multiply-add is 2. */
+  flops: number;
+  /** Bytes of the arguments, read or written once. */
+  bytes: number;
+}
+
 /** Raised by `abort()`; one per call. */
 export interface NativeAbort {
   abort(): void;
@@ -145,6 +159,10 @@ export interface NativeSession {
   save(path: string, kinds: TensorKind[], metadata: Record<string, string>): Promise<string>;
   /** Reads them back; every tensor must be there with its shape, and finite. */
   load(path: string, kinds: TensorKind[]): Promise<void>;
+  /** Records every op from now on; a running profile begins anew. */
+  startProfile(): Promise<void>;
+  /** Ends the profile and gives its ops in the order in which they ran. */
+  takeProfile(): Promise<NativeOpEvent[]>;
   /** Idempotent. Running calls are aborted, waiting ones rejected with ERR_DISPOSED; resolves when memory is released. */
   dispose(): Promise<void>;
 }

@@ -59,6 +59,21 @@ Napi::Array plan_to_js(Napi::Env env, const std::vector<PlanEntry>& plan) {
   return array;
 }
 
+Napi::Array op_events_to_js(Napi::Env env, const std::vector<OpEvent>& events) {
+  Napi::Array array = Napi::Array::New(env, events.size());
+  for (uint32_t i = 0; i < events.size(); i++) {
+    const OpEvent& event = events[i];
+    Napi::Object o = Napi::Object::New(env);
+    o.Set("op", event.op);
+    o.Set("beginUs", event.begin_us);
+    o.Set("durationUs", event.duration_us);
+    o.Set("flops", event.cost.flops);
+    o.Set("bytes", event.cost.bytes);
+    array[i] = o;
+  }
+  return array;
+}
+
 Napi::Value float64s_to_js(Napi::Env env, const std::vector<double>& values) {
   Napi::Float64Array array = Napi::Float64Array::New(env, values.size());
   for (size_t i = 0; i < values.size(); i++) array[i] = values[i];

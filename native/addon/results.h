@@ -14,6 +14,7 @@ Napi::Object tensor_to_js(Napi::Env env, const std::string& name, const std::vec
 Napi::Array tensors_to_js(Napi::Env env, const std::vector<WeightInfo>& tensors);
 Napi::Array plan_to_js(Napi::Env env, const std::vector<PlanEntry>& plan);
 Napi::Object losses_to_js(Napi::Env env, const Losses& losses);
+Napi::Array op_events_to_js(Napi::Env env, const std::vector<OpEvent>& events);
 Napi::Value float64s_to_js(Napi::Env env, const std::vector<double>& values);
 
 // Result of a call that gives nothing, a text, floats.

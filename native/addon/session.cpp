@@ -19,7 +19,8 @@ Napi::Function Session::define(Napi::Env env) {
        InstanceMethod<&Session::forward>("forward"), InstanceMethod<&Session::backward_from>("backwardFrom"),
        InstanceMethod<&Session::decode>("decode"), InstanceMethod<&Session::read_tensor>("readTensor"),
        InstanceMethod<&Session::write_tensor>("writeTensor"), InstanceMethod<&Session::save>("save"),
-       InstanceMethod<&Session::load>("load"), InstanceMethod<&Session::dispose>("dispose")});
+       InstanceMethod<&Session::load>("load"), InstanceMethod<&Session::start_profile>("startProfile"),
+       InstanceMethod<&Session::take_profile>("takeProfile"), InstanceMethod<&Session::dispose>("dispose")});
 }
 
 Napi::Value Session::create(const Napi::CallbackInfo& info) {

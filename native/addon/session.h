@@ -30,6 +30,8 @@ class Session : public Napi::ObjectWrap<Session> {
   Napi::Value memory(const Napi::CallbackInfo& info);
   Napi::Value init(const Napi::CallbackInfo& info);
   Napi::Value zero_gradients(const Napi::CallbackInfo& info);
+  Napi::Value start_profile(const Napi::CallbackInfo& info);
+  Napi::Value take_profile(const Napi::CallbackInfo& info);
   Napi::Value step(const Napi::CallbackInfo& info);
   Napi::Value backward(const Napi::CallbackInfo& info);
   Napi::Value adamw(const Napi::CallbackInfo& info);

@@ -258,6 +258,23 @@ Napi::Value Session::zero_gradients(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value Session::start_profile(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    return call(info.Env(), [](Model& model, const AbortFlag&) {
+      model.start_profile();
+      return nothing();
+    });
+  });
+}
+
+Napi::Value Session::take_profile(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    return call(info.Env(), [](Model& model, const AbortFlag&) -> MakeResult {
+      return [events = model.take_profile()](Napi::Env env) { return op_events_to_js(env, events); };
+    });
+  });
+}
+
 Napi::Value Session::read_tensor(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
     const TensorKind kind = tensor_kind(to_string(info[0], "kind"));

@@ -1,10 +1,13 @@
 // What the parts of a model share: its memory, and calls of ops on it.
 #pragma once
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "core/arena.h"
 #include "model/buffers.h"
 #include "model/model.h"
+#include "model/profile.h"
 #include "model/tower_weights.h"
 
 namespace mot {
@@ -37,7 +40,14 @@ class Engine {
   template <class Params>
   void run(int (*OpTable::*op)(const Context*, const Params*), const Params& params) const {
     const Context context{threads, data<void>(buffers.workspace), buffers.plan.entry(buffers.workspace).bytes};
+    const Profile::Clock::time_point begin = profile_ ? Profile::Clock::now() : Profile::Clock::time_point{};
     if ((table->*op)(&context, &params) != 0) throw_last_error();
+    if (profile_) profile_->add(params, begin, Profile::Clock::now());
+  }
+
+  // While a profile is set, it records every op; nullptr ends that. Returns the one before.
+  std::unique_ptr<Profile> set_profile(std::unique_ptr<Profile> profile) {
+    return std::exchange(profile_, std::move(profile));
   }
 
  private:
@@ -46,6 +56,7 @@ class Engine {
 
   Arena arena_;
   mutable int64_t high_water_ = 0;
+  std::unique_ptr<Profile> profile_;
 
  public:
   const ModelWeights weights;  // after the arena that it points into

@@ -130,6 +130,13 @@ void Model::decode(const TokenGroups& groups, const int32_t* positions, int64_t 
   head_logits(pass, impl_->hidden_of(pass, positions, count), logits);
 }
 
+void Model::start_profile() { impl_->engine.set_profile(std::make_unique<Profile>()); }
+
+std::vector<OpEvent> Model::take_profile() {
+  const std::unique_ptr<Profile> profile = impl_->engine.set_profile(nullptr);
+  return profile ? profile->take() : std::vector<OpEvent>{};
+}
+
 std::vector<PlanEntry> plan_memory(const ModelConfig& config, const Limits& limits, DType compute,
                                    const OpTable* backend, int threads, int64_t* arena_bytes) {
   const Buffers buffers = plan_buffers(config, limits, compute, backend, threads);

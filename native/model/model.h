@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "model/config.h"
+#include "model/profile.h"
 #include "model/token_groups.h"
 #include "model/weights.h"
 #include "ops/op_table.h"
@@ -101,6 +102,11 @@ class Model {
   // their slots and gives the logits of the chosen positions, f32 [count, V]. Prefill and decode are the same call.
   void decode(const TokenGroups& groups, const int32_t* positions, int64_t count, float* logits,
               const AbortFlag& abort);
+
+  // Records every op from now on, until take_profile. A running profile begins anew.
+  void start_profile();
+  // Ends the profile: its ops in the order in which they ran. Empty where none was started.
+  std::vector<OpEvent> take_profile();
 
  private:
   struct Impl;
