@@ -16,6 +16,8 @@ constexpr int64_t kPackedBytes = int64_t{16} << 20;
 // A block of A in packed form: half of a 1 MiB L2 cache, the other half is for the panel of B.
 constexpr int64_t kBlockBytes = int64_t{512} << 10;
 constexpr int64_t kMaxBlockRows = 24 * kTileRows;
+// Fewer would have a panel of B wait for the last-level cache.
+constexpr int64_t kMinBlockRows = 12 * kTileRows;
 // Rows of one group in gemm_gradient; a multiple of every block depth. Bounds the size of a panel.
 constexpr int64_t kMaxGradientRows = 8192;
 
@@ -156,8 +158,8 @@ void run_wave(const Job& job, const Wave& wave, const Workspace& workspace) {
 }
 
 template <class Job>
-void run_waves(const Job& job, const Segments& segments, int64_t max_group_rows, int64_t max_rows_of_block,
-               const Workspace& workspace) {
+void run_waves(const Job& job, const Segments& segments, int64_t max_group_rows, int64_t min_rows_of_block,
+               int64_t max_rows_of_block, const Workspace& workspace) {
   int64_t panels = job.panels(), panel = 0;
   GroupCursor cursor(segments, max_group_rows);
   while (!cursor.done()) {
@@ -188,7 +190,7 @@ void run_waves(const Job& job, const Segments& segments, int64_t max_group_rows,
       cursor.advance();
     }
     assert(wave.count > 0);
-    wave.cut(max_rows_of_block, workspace.threads);
+    wave.cut(min_rows_of_block, max_rows_of_block, workspace.threads);
     run_wave(job, wave, workspace);
   }
 }
@@ -316,12 +318,13 @@ struct GradientJob {
 template <class Operand>
 void run_rows(const Context& context, const RowsGemm& gemm) {
   int64_t units = ceil_div(gemm.a.cols, Operand::kDepth);
-  run_waves(RowsJob<Operand>{gemm}, gemm.segments, INT64_MAX, max_block_rows(units), Workspace(context, units));
+  run_waves(RowsJob<Operand>{gemm}, gemm.segments, INT64_MAX, kMinBlockRows, max_block_rows(units),
+            Workspace(context, units));
 }
 
 template <class Operand>
 void run_gradient(const Context& context, const GradientGemm& gemm) {
-  run_waves(GradientJob<Operand>{gemm}, gemm.segments, kMaxGradientRows, max_block_rows(kBlockDepth),
+  run_waves(GradientJob<Operand>{gemm}, gemm.segments, kMaxGradientRows, kMinBlockRows, max_block_rows(kBlockDepth),
             Workspace(context, kBlockDepth));
 }
 

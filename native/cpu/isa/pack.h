@@ -14,7 +14,7 @@ static constexpr int kTileVecs = kWidth == 16 ? 4 : 2;
 static constexpr int kTileRows = kWidth == 4 ? 4 : 6;
 static constexpr int kTileCols = kTileVecs * kWidth;
 
-static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 static inline int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -33,18 +33,31 @@ static void pack_a_rows(const T* source, int64_t source_stride, int64_t rows, in
   }
 }
 
-// Columns [0, rows) of `source`, whose rows are `depth` steps of the reduction. Tiles follow each other; a store of
-// kWidth units may reach kWidth units beyond the last one.
+// Columns [0, rows) of `source`, whose rows are `depth` steps of the reduction. Tiles follow each other.
 template <class Operand, class T>
 static void pack_a_columns(const T* source, int64_t source_stride, int64_t rows, int64_t depth, float* out) {
+  // A store of a whole vector also writes lanes that the next steps of its tile overwrite, if there are so many.
+  constexpr int64_t kSpill = ceil_div(kWidth - kTileRows, kTileRows);
   int64_t units = ceil_div(depth, Operand::kDepth);
-  for (int64_t i = 0; i < rows; i += kTileRows)
-    for (int64_t k = 0; k < units; k++, out += kTileRows) {
-      // Lanes beyond kTileRows are overwritten by what follows.
-      const T* p = source + k * Operand::kDepth * source_stride + i;
-      const T* q = k * Operand::kDepth + 1 < depth ? p + source_stride : nullptr;
-      store(out, Operand::load_columns(p, q, rows - i));
+  // Tile by tile, unless the source's rows all fall into the same few sets of the cache: then a line would be gone
+  // before the next tile needs its rest, and a few steps of all tiles are taken at a time.
+  bool same_sets = source_stride * static_cast<int64_t>(sizeof(T)) % 2048 == 0;
+  int64_t steps = same_sets ? 8 : max_of(units, 1);
+  for (int64_t first = 0; first < units; first += steps) {
+    int64_t end = min_of(first + steps, units);
+    for (int64_t i = 0; i < rows; i += kTileRows) {
+      float* to = out + i * units + first * kTileRows;
+      for (int64_t k = first; k < end; k++, to += kTileRows) {
+        const T* p = source + k * Operand::kDepth * source_stride + i;
+        const T* q = k * Operand::kDepth + 1 < depth ? p + source_stride : nullptr;
+        Vec unit = Operand::load_columns(p, q, rows - i);
+        if (k + kSpill < units)
+          store(to, unit);
+        else
+          store_n(to, unit, kTileRows);
+      }
     }
+  }
 }
 
 // Panel from a source whose rows are C's columns (a weight [out, in] in the forward direction): `columns` rows of

@@ -77,12 +77,16 @@ struct Wave {
     return false;
   }
 
-  // Cuts every group into blocks of at most max_block_rows rows, and by columns too where the rows alone are too few to
-  // keep the threads busy to the end.
-  void cut(int64_t max_block_rows, int threads) {
-    int64_t row_blocks = 0;
+  // Cuts every group into blocks of at most max_block_rows rows. Where those are too few to keep the threads busy to the
+  // end, the blocks get smaller, down to min_block_rows, then they are cut by columns too, so that blocks of A are
+  // packed again as seldom as may be.
+  void cut(int64_t min_block_rows, int64_t max_block_rows, int threads) {
+    int64_t rows = 0, row_blocks = 0;
+    for (int i = 0; i < count; i++) rows += groups[i].rows;
+    if (threads > 1)
+      max_block_rows = min_of(max_block_rows, max_of(min_block_rows, rows / (kBlocksPerThread * threads)));
     for (int i = 0; i < count; i++) row_blocks += ceil_div(groups[i].rows, max_block_rows);
-    int64_t wanted = ceil_div(int64_t{kBlocksPerThread} * threads, max_of(row_blocks, 1));
+    int64_t wanted = ceil_div(int64_t{kLeastBlocksPerThread} * threads, max_of(row_blocks, 1));
     for (int i = 0; i < count; i++) {
       WaveGroup& g = groups[i];
       g.row_blocks = ceil_div(g.rows, max_block_rows);
@@ -100,7 +104,7 @@ struct Wave {
   }
 
  private:
-  static constexpr int kBlocksPerThread = 6;
+  static constexpr int kBlocksPerThread = 6, kLeastBlocksPerThread = 3;
 };
 
 }  // namespace MOT_ISA_NAMESPACE
