@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from 'commander';
 import { packageVersion } from '../package.js';
+import { registerBench } from './bench.js';
 import { act } from './common.js';
 import { registerDescribe } from './describe.js';
 import { registerDoctor } from './doctor.js';
@@ -25,6 +26,7 @@ export function makeProgram(): Command {
   registerVerify(program);
   registerGenerate(program);
   registerReport(program);
+  registerBench(program);
   registerDescribe(program);
   registerDoctor(program);
   program.addHelpText(

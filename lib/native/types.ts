@@ -44,6 +44,8 @@ export interface NativeSessionOptions {
   /** RoPE positions. */
   positions: number;
   training: boolean;
+  /** What backward computes again rather than keep: "none", "attention" or "block". */
+  checkpointing: 'none' | 'attention' | 'block';
 }
 
 /** A packed batch in sequence order; all arrays of one length, except where optional. */
@@ -192,6 +194,22 @@ export interface NativeCaseInfo {
   /** 0 where the op has no backward. */
   backwardFlops: number;
   backwardBytes: number;
+  /** Sizes by name: rows, slots, documents, towers, in_features, out_features, d_model, heads, kv_heads, head_dim, vocab, elements. */
+  shape: Record<string, number>;
+  /** Rows of each group, of a matrix product made for timing. */
+  groups: number[];
+}
+
+/** Times of one call of an op in a case. */
+export interface NativeCallTiming {
+  /** The call without the op's name: `forward`, `backward`, `d_x`, `d_w`. */
+  call: string;
+  /** Useful floating-point operations; a multiply-add is 2. */
+  flops: number;
+  /** Bytes of the arguments, read or written once. */
+  bytes: number;
+  /** Milliseconds of each round. */
+  ms: Float64Array;
 }
 
 export interface NativeCaseReport {
@@ -226,12 +244,16 @@ export interface NativeAddon {
   checkGradient(name: string): Promise<NativeCaseReport>;
   /** Bits of every output with 1 and with `threads` threads; worst is 0 when all are equal. */
   checkThreads(name: string, device: string, dtype: 'f32' | 'bf16', threads: number): Promise<NativeCaseReport>;
-  /** Milliseconds of each of `repeats` runs (forward, and backward where the op has one). */
-  timeCase(
-    name: string,
+  /** Times cases in turn, `repeats` rounds after one to warm up; gives the calls of each case. */
+  timeCases(
+    names: string[],
     device: string,
     dtype: 'f32' | 'bf16',
     threads: number,
     repeats: number,
-  ): Promise<{ forwardMs: Float64Array; backwardMs: Float64Array }>;
+  ): Promise<NativeCallTiming[][]>;
+  /** The processor's limits; 0 threads: all that this process may use. */
+  measureLimits(
+    threads: number,
+  ): Promise<{ f32Gflops: number; bf16Gflops: number; readGbps: number; copyGbps: number }>;
 }

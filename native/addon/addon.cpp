@@ -75,7 +75,8 @@ Napi::Object install(Napi::Env env, Napi::Object exports) {
   exports.Set("checkCase", Napi::Function::New<check_case_of>(env, "checkCase"));
   exports.Set("checkGradient", Napi::Function::New<check_gradient_of>(env, "checkGradient"));
   exports.Set("checkThreads", Napi::Function::New<check_threads_of>(env, "checkThreads"));
-  exports.Set("timeCase", Napi::Function::New<time_case_of>(env, "timeCase"));
+  exports.Set("timeCases", Napi::Function::New<time_cases_of>(env, "timeCases"));
+  exports.Set("measureLimits", Napi::Function::New<measure_limits_of>(env, "measureLimits"));
   return exports;
 }
 

@@ -4,6 +4,7 @@
 #include "addon/environment.h"
 #include "addon/results.h"
 #include "cases/case.h"
+#include "cpu/limits.h"
 
 namespace mot::addon {
 
@@ -50,6 +51,13 @@ Napi::Value list_cases(const Napi::CallbackInfo& info) {
       o.Set("bytes", info_of.bytes);
       o.Set("backwardFlops", info_of.backward_flops);
       o.Set("backwardBytes", info_of.backward_bytes);
+      Napi::Object shape = Napi::Object::New(info.Env());
+      for (const auto& [name, size] : info_of.shape) shape.Set(name, static_cast<double>(size));
+      o.Set("shape", shape);
+      Napi::Array groups = Napi::Array::New(info.Env());
+      for (size_t g = 0; g < info_of.groups.size(); g++)
+        groups[static_cast<uint32_t>(g)] = Napi::Number::New(info.Env(), static_cast<double>(info_of.groups[g]));
+      o.Set("groups", groups);
       array[i++] = o;
     }
     return array;
@@ -75,14 +83,46 @@ Napi::Value check_gradient_of(const Napi::CallbackInfo& info) {
   });
 }
 
-Napi::Value time_case_of(const Napi::CallbackInfo& info) {
+Napi::Value time_cases_of(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
+    std::vector<std::string> names;
+    const Napi::Array array = to_array(info[0], "names");
+    for (uint32_t i = 0; i < array.Length(); i++) names.push_back(to_string(array[i], "names"));
+    const OpTable* backend = to_backend(info[1], "device");
+    const DType dtype = to_compute_dtype(info[2], "dtype");
+    const int threads = to_threads(info[3], "threads");
     const auto repeats = static_cast<int>(to_integer(info[4], "repeats", 1, 1'000'000));
-    return run(info, [a = CaseArguments(info), repeats]() -> MakeResult {
-      return [timing = time_case(a.name, a.backend, a.dtype, a.threads, repeats)](Napi::Env env) {
+    return run(info, [=]() -> MakeResult {
+      return [timings = time_cases(names, backend, dtype, threads, repeats)](Napi::Env env) {
+        Napi::Array cases = Napi::Array::New(env);
+        for (size_t i = 0; i < timings.size(); i++) {
+          Napi::Array calls = Napi::Array::New(env);
+          for (size_t j = 0; j < timings[i].size(); j++) {
+            const CallTiming& timing = timings[i][j];
+            Napi::Object o = Napi::Object::New(env);
+            o.Set("call", timing.call);
+            o.Set("flops", timing.flops);
+            o.Set("bytes", timing.bytes);
+            o.Set("ms", float64s_to_js(env, timing.ms));
+            calls[static_cast<uint32_t>(j)] = o;
+          }
+          cases[static_cast<uint32_t>(i)] = calls;
+        }
+        return cases;
+      };
+    });
+  });
+}
+
+Napi::Value measure_limits_of(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    return run(info, [threads = to_threads(info[0], "threads")]() -> MakeResult {
+      return [limits = measure_limits(threads)](Napi::Env env) {
         Napi::Object o = Napi::Object::New(env);
-        o.Set("forwardMs", float64s_to_js(env, timing.forward_ms));
-        o.Set("backwardMs", float64s_to_js(env, timing.backward_ms));
+        o.Set("f32Gflops", limits.f32_gflops);
+        o.Set("bf16Gflops", limits.bf16_gflops);
+        o.Set("readGbps", limits.read_gbps);
+        o.Set("copyGbps", limits.copy_gbps);
         return o;
       };
     });

@@ -22,13 +22,42 @@ double arithmetic_tolerance(bool f64, bool rounded) { return f64 ? 1e-9 : rounde
 // Error of storing a value, relative to the value itself: half a unit in the last place.
 double storage_tolerance(DType stored) { return stored == kBF16 ? 0x1p-8 : stored == kF64 ? 0 : 0x1p-24; }
 
+constexpr size_t kLarge = size_t{1} << 20;  // bytes from which a block lies in huge pages
+constexpr int64_t kPeriod = 262139;         // of the numbers of timed cases, a prime: no two rows are alike
+
+double element(const uint8_t* data, DType stored, int64_t i) {
+  switch (stored) {
+    case kF64: return reinterpret_cast<const double*>(data)[i];
+    case kBF16: return f32_from_bf16(reinterpret_cast<const uint16_t*>(data)[i]);
+    case kI32: return reinterpret_cast<const int32_t*>(data)[i];
+    default: return reinterpret_cast<const float*>(data)[i];
+  }
+}
+
+void set_element(uint8_t* data, DType stored, int64_t i, double value) {
+  switch (stored) {
+    case kF64: reinterpret_cast<double*>(data)[i] = value; break;
+    case kBF16: reinterpret_cast<uint16_t*>(data)[i] = bf16_from_f32(static_cast<float>(value)); break;
+    case kI32: reinterpret_cast<int32_t*>(data)[i] = static_cast<int32_t>(value); break;
+    default: reinterpret_cast<float*>(data)[i] = static_cast<float>(value);
+  }
+}
+
 }  // namespace
+
+CaseBytes::CaseBytes(size_t size) : size_(size) {
+  if (size >= kLarge)
+    arena_ = Arena(static_cast<int64_t>(size));
+  else
+    small_.resize(size);
+}
 
 struct CaseData::Buffer {
   const CaseTensor* tensor;
   DType stored;
-  int64_t stride, elements;            // elements with stride padding, without guards
-  std::vector<uint8_t> bytes, before;  // `before`: contents after filling
+  int64_t stride, elements;  // elements with stride padding, without guards
+  CaseBytes bytes;
+  std::vector<uint8_t> before;  // contents after filling
   std::vector<void*> tower_pointers;
 
   uint8_t* data() { return bytes.data() + kGuard * dtype_size(stored); }
@@ -37,39 +66,58 @@ struct CaseData::Buffer {
 };
 
 CaseData::CaseData(const OpCase& op_case, DType dtype, bool rounded) : case_(op_case), dtype_(dtype) {
-  for (const CaseTensor& t : op_case.tensors) {
+  add_buffers();
+  for (auto& [name, buffer] : buffers_) {
+    fill(*buffer, rounded, false);
+    buffer->before.assign(buffer->bytes.data(), buffer->bytes.data() + buffer->bytes.size());
+  }
+}
+
+CaseData::CaseData(const OpCase& op_case, DType dtype) : case_(op_case), dtype_(dtype) {
+  add_buffers();
+  for (auto& [name, buffer] : buffers_) fill(*buffer, dtype == kBF16, true);
+}
+
+void CaseData::add_buffers() {
+  for (const CaseTensor& t : case_.tensors) {
     auto buffer = std::make_unique<Buffer>();
     Buffer& b = *buffer;
     b.tensor = &t;
     b.stored = t.store == Store::kInt      ? kI32
                : t.store == Store::kDouble ? kF64
-               : t.store == Store::kWide   ? (dtype == kF64 ? kF64 : kF32)
-                                           : dtype;
+               : t.store == Store::kWide   ? (dtype_ == kF64 ? kF64 : kF32)
+                                           : dtype_;
     b.stride = t.cols + t.pad;
     b.elements = t.towers * t.rows * b.stride;
-    b.bytes.assign(static_cast<size_t>(b.elements + 2 * kGuard) * dtype_size(b.stored), kPattern);
+    b.bytes = CaseBytes(static_cast<size_t>(b.elements + 2 * kGuard) * dtype_size(b.stored));
+    std::memset(b.bytes.data(), kPattern, b.bytes.size());
     for (int64_t tower = 0; tower < t.towers; tower++)
       b.tower_pointers.push_back(b.data() + static_cast<size_t>(tower * t.rows * b.stride) * dtype_size(b.stored));
     buffers_[t.name] = std::move(buffer);
+  }
+}
 
-    RngKey key = rng_key(1, op_case.info.name + "/" + t.name);
-    for (int64_t i = 0; i < t.towers * t.rows * t.cols; i++) {
-      double value;
-      if (t.store == Store::kInt)
-        value = t.ints[static_cast<size_t>(i)];
-      else if (t.role == Role::kOutput)
-        value = std::numeric_limits<double>::quiet_NaN();
-      else if (!t.values.empty())
-        value = t.values[static_cast<size_t>(i)];
-      else
-        value = t.scale * normal(key, static_cast<uint64_t>(i)) + t.shift;
-      if (rounded && (t.store == Store::kOperand || (t.operand && dtype != kBF16)))
-        value = f32_from_bf16(bf16_from_f32(static_cast<float>(value)));
-      else if (t.store != Store::kInt && t.store != Store::kDouble)
-        value = static_cast<float>(value);
-      set(t, i, value);
-    }
-    b.before = b.bytes;
+void CaseData::fill(Buffer& b, bool rounded, bool repeat) {
+  const CaseTensor& t = *b.tensor;
+  const int64_t count = t.towers * t.rows * t.cols;
+  RngKey key = rng_key(1, case_.info.name + "/" + t.name);
+  for (int64_t i = 0; i < count; i++) {
+    double value;
+    if (t.store == Store::kInt)
+      value = t.ints[static_cast<size_t>(i)];
+    else if (t.role == Role::kOutput)
+      value = std::numeric_limits<double>::quiet_NaN();
+    else if (!t.values.empty())
+      value = t.values[static_cast<size_t>(i) % t.values.size()];
+    else if (repeat && i >= kPeriod)
+      value = element(b.data(), b.stored, b.place(i - kPeriod));
+    else
+      value = t.scale * normal(key, static_cast<uint64_t>(i)) + t.shift;
+    if (rounded && (t.store == Store::kOperand || (t.operand && dtype_ != kBF16)))
+      value = f32_from_bf16(bf16_from_f32(static_cast<float>(value)));
+    else if (t.store != Store::kInt && t.store != Store::kDouble)
+      value = static_cast<float>(value);
+    set_element(b.data(), b.stored, b.place(i), value);
   }
 }
 
@@ -98,30 +146,18 @@ float* CaseData::wide(const std::string& name) { return reinterpret_cast<float*>
 int32_t* CaseData::ints(const std::string& name) { return reinterpret_cast<int32_t*>(at(name).data()); }
 double* CaseData::doubles(const std::string& name) { return reinterpret_cast<double*>(at(name).data()); }
 
-double CaseData::get(const CaseTensor& tensor, int64_t element) const {
+double CaseData::get(const CaseTensor& tensor, int64_t i) const {
   const Buffer& b = at(tensor.name);
-  const int64_t i = b.place(element);
-  switch (b.stored) {
-    case kF64: return reinterpret_cast<const double*>(b.data())[i];
-    case kBF16: return f32_from_bf16(reinterpret_cast<const uint16_t*>(b.data())[i]);
-    case kI32: return reinterpret_cast<const int32_t*>(b.data())[i];
-    default: return reinterpret_cast<const float*>(b.data())[i];
-  }
+  return element(b.data(), b.stored, b.place(i));
 }
 
-void CaseData::set(const CaseTensor& tensor, int64_t element, double value) {
+void CaseData::set(const CaseTensor& tensor, int64_t i, double value) {
   Buffer& b = at(tensor.name);
-  const int64_t i = b.place(element);
-  switch (b.stored) {
-    case kF64: reinterpret_cast<double*>(b.data())[i] = value; break;
-    case kBF16: reinterpret_cast<uint16_t*>(b.data())[i] = bf16_from_f32(static_cast<float>(value)); break;
-    case kI32: reinterpret_cast<int32_t*>(b.data())[i] = static_cast<int32_t>(value); break;
-    default: reinterpret_cast<float*>(b.data())[i] = static_cast<float>(value);
-  }
+  set_element(b.data(), b.stored, b.place(i), value);
 }
 
 void CaseData::reset() {
-  for (auto& [name, buffer] : buffers_) buffer->bytes = buffer->before;  // same size: data() stays where it was
+  for (auto& [name, buffer] : buffers_) std::memcpy(buffer->bytes.data(), buffer->before.data(), buffer->before.size());
 }
 
 void CaseData::copy(const CaseTensor& tensor, const CaseData& from) {
@@ -136,7 +172,7 @@ std::string CaseData::damage() const {
     for (size_t byte = 0; byte < b.bytes.size(); byte++) {
       const int64_t element = static_cast<int64_t>(byte / size) - kGuard;
       const bool outside = element < 0 || element >= b.elements || element % b.stride >= b.tensor->cols;
-      if ((outside || input) && b.bytes[byte] != b.before[byte])
+      if ((outside || input) && b.bytes.data()[byte] != b.before[byte])
         return name + (outside ? ": written outside its elements" : ": an input was changed");
     }
   }
@@ -144,7 +180,8 @@ std::string CaseData::damage() const {
 }
 
 bool CaseData::same_bits(const CaseTensor& tensor, const CaseData& other) const {
-  return at(tensor.name).bytes == other.at(tensor.name).bytes;
+  const CaseBytes &a = at(tensor.name).bytes, &b = other.at(tensor.name).bytes;
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size()) == 0;
 }
 
 CaseWorkspace::CaseWorkspace(const OpCase& op_case, const OpTable& backend, DType dtype, int threads)
@@ -154,7 +191,8 @@ CaseWorkspace::CaseWorkspace(const OpCase& op_case, const OpTable& backend, DTyp
   limits.compute = dtype;
   size_ = backend.workspace_bytes(&limits);
   // Poisoned: scratch is undefined before a call, so NaN must not show in any result.
-  bytes_.assign(static_cast<size_t>(size_) + 64 + 2 * kGuard, 0xFF);
+  bytes_ = CaseBytes(static_cast<size_t>(size_) + 64 + 2 * kGuard);
+  std::memset(bytes_.data(), 0xFF, bytes_.size());
 }
 
 uint8_t* CaseWorkspace::start() const {

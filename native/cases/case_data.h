@@ -3,14 +3,32 @@
 #include <memory>
 
 #include "cases/case_types.h"
+#include "core/arena.h"
 
 namespace mot {
+
+// Zeroed bytes. Large ones lie in huge pages, as a model's do: ops are timed on the memory that they will meet.
+class CaseBytes {
+ public:
+  CaseBytes() = default;
+  explicit CaseBytes(size_t size);
+  uint8_t* data() { return arena_.data() ? arena_.data() : small_.data(); }
+  const uint8_t* data() const { return arena_.data() ? arena_.data() : small_.data(); }
+  size_t size() const { return size_; }
+
+ private:
+  size_t size_ = 0;
+  Arena arena_;
+  std::vector<uint8_t> small_;  // its own heap block, so that sanitizers see its ends
+};
 
 class CaseData final : public CaseArgs {
  public:
   // Inputs depend on the case's name alone: the same in every dtype. `rounded`: operands are rounded to bf16, so that a
   // bf16 run and its f64 reference see the same numbers. What an op rounds itself is rounded for the reference only.
   CaseData(const OpCase& op_case, DType dtype, bool rounded);
+  // For timing: the numbers repeat, and nothing is kept to compare with (no reset, no damage).
+  CaseData(const OpCase& op_case, DType dtype);
   ~CaseData() override;
 
   Matrix matrix(const std::string& name) override;
@@ -32,6 +50,8 @@ class CaseData final : public CaseArgs {
 
  private:
   struct Buffer;
+  void fill(Buffer& buffer, bool rounded, bool repeat);
+  void add_buffers();
   Buffer& at(const std::string& name) const;
   const OpCase& case_;
   DType dtype_;
@@ -47,7 +67,7 @@ class CaseWorkspace {
   bool intact() const;
 
  private:
-  std::vector<uint8_t> bytes_;
+  CaseBytes bytes_;
   int64_t size_;
   int threads_;
   uint8_t* start() const;

@@ -1,4 +1,3 @@
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <limits>
@@ -10,12 +9,6 @@
 namespace mot {
 
 namespace {
-
-const OpCase& find(const std::string& name) {
-  for (const OpCase& c : op_cases())
-    if (c.info.name == name) return c;
-  throw errorf("ERR_ARGUMENT", "there is no op case named %s; see the list of cases", name.c_str());
-}
 
 void call(const CaseCall& function, const OpCase& op_case, const OpTable& backend, const CaseWorkspace& workspace,
           CaseArgs& args) {
@@ -61,7 +54,7 @@ std::vector<CaseInfo> case_list() {
 
 std::vector<CaseReport> check_case(const std::string& name, const std::vector<const OpTable*>& backends, DType dtype,
                                    int threads) {
-  const OpCase& c = find(name);
+  const OpCase& c = find_case(name);
   const bool rounded = dtype == kBF16;
   // The reference's forward, unrounded, judges forward. Backward starts, in the reference and in every backend, from
   // the same forward outputs as the dtype stores them, so that each half is judged by itself.
@@ -105,7 +98,7 @@ CaseReport check_case(const std::string& name, const OpTable* backend, DType dty
 }
 
 CaseReport check_gradient(const std::string& name) {
-  const OpCase& c = find(name);
+  const OpCase& c = find_case(name);
   CaseReport report;
   if (c.gradients.empty() || !c.small()) return report;
   const OpTable& reference = *reference_backend();
@@ -157,7 +150,7 @@ CaseReport check_gradient(const std::string& name) {
 }
 
 CaseReport check_threads(const std::string& name, const OpTable* backend, DType dtype, int threads) {
-  const OpCase& c = find(name);
+  const OpCase& c = find_case(name);
   CaseData one(c, dtype, dtype == kBF16), many(c, dtype, dtype == kBF16);
   for (CaseData* data : {&one, &many}) {
     CaseWorkspace workspace(c, *backend, dtype, data == &one ? 1 : threads);
@@ -168,27 +161,6 @@ CaseReport check_threads(const std::string& name, const OpTable* backend, DType 
     if (!one.same_bits(t, many))
       return {2, t.name + ": other bits with " + std::to_string(threads) + " threads than with 1"};
   return {};
-}
-
-CaseTiming time_case(const std::string& name, const OpTable* backend, DType dtype, int threads, int repeats) {
-  const OpCase& c = find(name);
-  CaseData data(c, dtype, dtype == kBF16);
-  CaseWorkspace workspace(c, *backend, dtype, threads);
-  CaseTiming timing;
-  auto time = [&](const CaseCall& function, std::vector<double>& out) {
-    auto begin = std::chrono::steady_clock::now();
-    Context context = workspace.context();
-    if (function(*backend, context, data) != 0) throw Error("ERR_INTERNAL", backend->last_error());
-    out.push_back(std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count());
-  };
-  std::vector<double> warm;
-  time(c.forward, warm);
-  if (c.backward) time(c.backward, warm);
-  for (int i = 0; i < repeats; i++) {
-    time(c.forward, timing.forward_ms);
-    if (c.backward) time(c.backward, timing.backward_ms);
-  }
-  return timing;
 }
 
 }  // namespace mot

@@ -28,7 +28,7 @@ struct CaseTensor {
   double scale = 1;    // inputs: normal * scale + shift
   double shift = 0;
   std::vector<int32_t> ints = {};   // values of kInt
-  std::vector<double> values = {};  // values of other inputs that are not random
+  std::vector<double> values = {};  // values of other inputs that are not random; repeated as often as needed
   // Largest error of an element, relative to the root mean square of its row, a part of that of its tensor, or `floor`
   // (whichever is largest), in units of the tolerance of its stored type.
   double slack = 1;

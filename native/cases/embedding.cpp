@@ -12,7 +12,7 @@ void add_embedding_cases(std::vector<OpCase>& list) {
                  {"odd_width", 37, 43, 11, 0},
                  {"strided", 130, 72, 50, 5},
                  {"rare_tokens", 65, 320, 5000, 0},
-                 {"bench", 4096, 512, 4096, 0}}) {
+                 {"bench", 16384, 1024, 16384, 0}}) {
     std::vector<int32_t> token(static_cast<size_t>(s.rows));
     // Few distinct ids repeat often; every seventh row is padding.
     for (int64_t n = 0; n < s.rows; n++)

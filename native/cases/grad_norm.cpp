@@ -7,7 +7,7 @@ void add_grad_norm_cases(std::vector<OpCase>& list) {
     const char* name;
     int64_t count;
   };
-  for (Size s : {Size{"none", 0}, {"one", 1}, {"odd", 4099}, {"several_blocks", 123457}, {"bench", 8000000}}) {
+  for (Size s : {Size{"none", 0}, {"one", 1}, {"odd", 4099}, {"several_blocks", 123457}, {"bench", 64000000}}) {
     OpCase c;
     c.info = {"grad_norm",
               std::string("grad_norm/") + s.name,

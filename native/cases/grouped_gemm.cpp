@@ -50,6 +50,19 @@ OpCase make(const Size& s, std::vector<Segment> segments = {}) {
   return c;
 }
 
+// A case for timing: a tower for each group.
+void add_timed(std::vector<OpCase>& list, const char* name, const std::vector<int64_t>& groups, int64_t in,
+               int64_t out) {
+  std::vector<Segment> segments;
+  int32_t row = 0, tower = 0;
+  for (int64_t rows : groups) {
+    segments.push_back({row, row + static_cast<int32_t>(rows), tower++});
+    row += static_cast<int32_t>(rows);
+  }
+  list.push_back(make({name, row, in, out, tower, 0, 0, false, false, false}, segments));
+  list.back().info.groups = groups;
+}
+
 }  // namespace
 
 void add_grouped_gemm_cases(std::vector<OpCase>& list) {
@@ -66,9 +79,7 @@ void add_grouped_gemm_cases(std::vector<OpCase>& list) {
                         {"deep", 97, 1100, 70, 2, 0, 0, false, false, false},
                         {"wide_out", 70, 70, 1100, 2, 0, 0, false, true, false},
                         {"several_tiles", 260, 120, 390, 3, 2, 0, true, true, false},
-                        {"several_depth_blocks", 90, 1101, 130, 3, 0, 1, false, false, true},
-                        {"bench_square_1024", 2048, 1024, 1024, 1, 0, 0, false, false, false},
-                        {"bench_three_towers", 2048, 512, 1536, 3, 0, 0, false, false, false}})
+                        {"several_depth_blocks", 90, 1101, 130, 3, 0, 1, false, false, true}})
     list.push_back(make(s));
   // Group sizes around a tile, one tower each.
   const int32_t sizes[] = {0, 1, 5, 6, 7, 83, 84, 85, 63, 64, 65};
@@ -79,6 +90,17 @@ void add_grouped_gemm_cases(std::vector<OpCase>& list) {
   // One tower in three segments with others between, and a tower that no row uses.
   list.push_back(make({"tower_in_pieces", 90, 24, 40, 4, 0, 0, false, true, false},
                       {{0, 20, 1}, {20, 21, 0}, {21, 50, 1}, {50, 60, 3}, {60, 90, 1}}));
+  // One group: rows, inputs, outputs. Then groups against the dense product of as many rows.
+  add_timed(list, "bench_2048_512_2048", {2048}, 512, 2048);
+  add_timed(list, "bench_4096_1024_1024", {4096}, 1024, 1024);
+  add_timed(list, "bench_4096_4096_1024", {4096}, 4096, 1024);
+  add_timed(list, "bench_4096_1024_4096", {4096}, 1024, 4096);
+  add_timed(list, "bench_2048_512_4096", {2048}, 512, 4096);
+  add_timed(list, "bench_1024_1024_16384", {1024}, 1024, 16384);
+  add_timed(list, "bench_dense_4096", {4096}, 1024, 1024);
+  add_timed(list, "bench_uneven_4096", {2600, 1100, 396}, 1024, 1024);
+  add_timed(list, "bench_dense_768", {768}, 1024, 1024);
+  add_timed(list, "bench_groups_of_256", {256, 256, 256}, 1024, 1024);
 }
 
 }  // namespace mot

@@ -75,7 +75,8 @@ void add_linear_cross_entropy_cases(std::vector<OpCase>& list) {
                         {"large_logits", 33, 64, 100, 0, 1e-4, 25, 6},
                         {"several_chunks", 700, 24, 1500, 0, 1e-4, 1, 9},
                         {"deep", 300, 1101, 70, 0, 1e-4, 0.2, 9},
-                        {"bench", 2048, 512, 4096, 0, 1e-4, 1, 100}})
+                        {"bench_2048_512_4096", 2048, 512, 4096, 0, 1e-4, 0.1, 1 << 20},
+                        {"bench_1024_1024_16384", 1024, 1024, 16384, 0, 1e-4, 0.1, 1 << 20}})
     list.push_back(make(s));
 }
 

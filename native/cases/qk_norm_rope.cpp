@@ -115,7 +115,7 @@ void add_qk_norm_rope_cases(std::vector<OpCase>& list) {
                         {"cache", 33, 4, 1, 80, 2, 0, 90, true},
                         {"wide_head", 20, 2, 1, 256, 2, 0, 0, true},
                         {"many_rows", 700, 3, 3, 16, 3, 0, 0, true},
-                        {"bench", 4096, 8, 8, 64, 3, 0, 0, true}})
+                        {"bench", 16384, 8, 8, 64, 3, 0, 0, true}})
     list.push_back(make(s));
 }
 

@@ -72,7 +72,7 @@ void add_rms_norm_cases(std::vector<OpCase>& list) {
                         {"strided_residual", 130, 320, 4, 5, 3, true, false},
                         {"many_rows", 700, 40, 3, 1, 0, true, true},
                         {"in_place", 67, 56, 3, 4, 2, false, false, true},
-                        {"bench", 4096, 512, 3, 0, 0, true, false}})
+                        {"bench", 16384, 1024, 3, 0, 0, true, false}})
     list.push_back(make(s));
 }
 

@@ -16,7 +16,7 @@ void add_swiglu_cases(std::vector<OpCase>& list) {
                  {"saturated", 40, 64, 0, 40},
                  {"many_rows", 700, 48, 0, 1},
                  {"in_place", 41, 37, 3, 1, true},
-                 {"bench", 4096, 1536, 0, 1}}) {
+                 {"bench", 8192, 2048, 0, 1}}) {
     OpCase c;
     const double values = static_cast<double>(s.rows * s.ffn);
     c.info = {"swiglu", std::string("swiglu/") + s.name, 10 * values, 12 * values, 20 * values, 20 * values};

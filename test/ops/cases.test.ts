@@ -46,12 +46,22 @@ describe.each(cases.map(({ name }) => name))('%s', (name) => {
   });
 });
 
-test('timing runs forward and backward as often as asked', async () => {
-  const { name } = cases.find(({ op }) => op === 'rms_norm')!;
-  const { forwardMs, backwardMs } = await addon.timeCase(name, 'cpu', 'f32', 1, 3);
-  expect(forwardMs).toHaveLength(3);
-  expect(backwardMs).toHaveLength(3);
-  expect(forwardMs.every((ms) => ms > 0)).toBe(true);
+test('timing takes the cases in turn and times every call as often as asked', async () => {
+  const names = ['rms_norm/odd_width', 'grouped_gemm/rows_63', 'linear_cross_entropy/strided', 'adamw/late'];
+  const timed = await addon.timeCases(names, 'cpu', 'f32', 1, 3);
+  expect(timed.map((calls) => calls.map(({ call }) => call))).toEqual([
+    ['forward', 'backward'],
+    ['forward', 'd_x', 'd_w'],
+    ['forward', 'backward'],
+    ['forward'],
+  ]);
+  for (const { flops, bytes, ms } of timed.flat()) {
+    expect(ms).toHaveLength(3);
+    expect(ms.every((time) => time > 0)).toBe(true);
+    expect(Math.min(flops, bytes)).toBeGreaterThan(0);
+  }
+  // Every row is in a group: each of the three products has 2 * 63 * 100 * 72 operations.
+  expect(timed[1]!.map(({ flops }) => flops)).toEqual([907200, 907200, 907200]);
 });
 
 test('unknown cases and devices are errors with codes', async () => {

@@ -1,0 +1,83 @@
+import { cpus, release, totalmem, type } from 'node:os';
+import { MotError } from '../errors.js';
+import { loadAddon } from '../native/load.js';
+import { packageVersion } from '../package.js';
+import { largerLimits, measureLimits } from './limits.js';
+import { SUITES, type SuiteName } from './suites.js';
+import type { BenchCase, BenchResult, Dtype, Limits, Machine } from './types.js';
+
+/** Options of `runSuites`. */
+export interface BenchOptions {
+  /** 0: as many as this process may use. Default 0. */
+  threads?: number;
+  /** Default: both. */
+  dtype?: Dtype;
+  /** Rounds of every case. Default: the suite's own number. */
+  repeats?: number;
+  /** Called with what is being timed. */
+  progress?: (what: string) => void;
+  /** Called with the result of each suite as soon as there is one. */
+  onResult?: (result: BenchResult) => void;
+}
+
+/**
+ * Runs suites one after the other. The limits are measured before and after each, and the larger count, since the
+ * clock of a shared machine wanders.
+ *
+ * @throws MotError ERR_USAGE for a suite that is not there.
+ */
+export async function runSuites(names: readonly string[], options: BenchOptions = {}): Promise<BenchResult[]> {
+  for (const name of names)
+    if (!Object.hasOwn(SUITES, name))
+      throw new MotError('ERR_USAGE', `there is no suite ${name}; choose of ${Object.keys(SUITES).join(' ')}.`);
+  const { dtype, repeats, progress = () => {}, onResult = () => {} } = options;
+  const threads = options.threads || loadAddon().cpu().threads;
+  const results: BenchResult[] = [];
+  for (const name of names as SuiteName[]) {
+    const before = await measureLimits(threads);
+    const measured = await SUITES[name].run({
+      threads,
+      dtypes: dtype ? [dtype] : ['f32', 'bf16'],
+      repeats: (usual) => repeats ?? usual,
+      limits: before,
+      progress,
+    });
+    const limits = largerLimits(before, await measureLimits(threads));
+    const cases = measured.map((one) => withShare(one, limits));
+    const result: BenchResult = { suite: name, machine: machine(), limits, summary: summary(cases), cases };
+    results.push(result);
+    onResult(result);
+  }
+  return results;
+}
+
+function withShare(one: BenchCase, limits: Limits): BenchCase {
+  if (one.limit === undefined) return one;
+  const speed = one.limit.endsWith('gflops') ? one.gflops : one.gbps;
+  return speed === undefined ? one : { ...one, share_of_limit: speed / limits[one.limit] };
+}
+
+function summary(cases: readonly BenchCase[]): BenchResult['summary'] {
+  const judged = cases.filter(({ share_of_limit }) => share_of_limit !== undefined);
+  if (judged.length === 0) return null;
+  const worst = judged.reduce((a, b) => (b.share_of_limit! < a.share_of_limit! ? b : a));
+  return {
+    worst_share: worst.share_of_limit!,
+    worst_case: `${worst.name} ${worst.dtype}`,
+    mean_share: judged.reduce((sum, { share_of_limit }) => sum + share_of_limit!, 0) / judged.length,
+  };
+}
+
+function machine(): Machine {
+  const { variant, threads } = loadAddon().cpu();
+  return {
+    cpu: cpus()[0]?.model.trim() ?? process.arch,
+    instructions: variant,
+    threads,
+    memory_gb: Math.round(totalmem() / 1e9),
+    system: `${type()} ${release()} ${process.arch}`,
+    node: process.version,
+    package: packageVersion(),
+    date: new Date().toISOString(),
+  };
+}

@@ -1,0 +1,98 @@
+/** What the processor can do at most, measured in the same run as the cases. */
+export interface Limits {
+  /** Multiply-adds in registers. */
+  f32_gflops: number;
+  /** The same on bf16 operands; the f32 peak where the processor has no instruction for them. */
+  bf16_gflops: number;
+  /** Stream from DRAM. */
+  read_gbps: number;
+  /** Copy of a stream: bytes read and bytes written. */
+  copy_gbps: number;
+}
+
+/** Number format of the matrix products. */
+export type Dtype = 'f32' | 'bf16';
+
+/** One figure of a suite. Speeds follow from the median. */
+export interface BenchCase {
+  name: string;
+  /** Number format of the work; `i32` where it is tokens. */
+  dtype: Dtype | 'i32';
+  threads: number;
+  median_ms: number;
+  p10_ms: number;
+  p90_ms: number;
+  /** Useful floating-point operations, 10^9 a second; a multiply-add is 2. */
+  gflops?: number;
+  /** Bytes of the arguments, each read or written once, 10^9 a second. */
+  gbps?: number;
+  tokens_per_s?: number;
+  /** Which limit bounds the work. */
+  limit?: keyof Limits;
+  /** Speed / that limit; of the checkpoint suite: speed / the disk's. */
+  share_of_limit?: number;
+  /** Time / that of the dense contender on as many rows or tokens: median of the rounds. */
+  ratio_to_dense?: number;
+  /** Time for one FLOP / that of a matrix product of the same shape: median of the rounds. */
+  ratio_to_gemm?: number;
+  /** Loading a batch / a step on it at the processor's peak, so the largest share that it can have. */
+  share_of_step?: number;
+  /** Peak memory of a process that does nothing else. */
+  peak_rss_mb?: number;
+  /** The memory plan of `mot describe`. */
+  plan_mb?: number;
+  /** Sizes by name: enough to do the same work elsewhere. */
+  shape?: Shape;
+  /** Op of native/ops and its call, where the case is one. */
+  op?: string;
+  call?: string;
+  /** The same work by others, milliseconds (median), by name. */
+  peers?: Record<string, number>;
+}
+
+/** Sizes of a case by name; `groups` lists the rows of every group. */
+export type Shape = Record<string, number | number[]>;
+
+/** Where it ran. */
+export interface Machine {
+  cpu: string;
+  /** Instruction set in use. */
+  instructions: string;
+  /** Threads that the process may use. */
+  threads: number;
+  memory_gb: number;
+  system: string;
+  node: string;
+  package: string;
+  /** ISO 8601. */
+  date: string;
+}
+
+/** What `mot bench SUITE --json` prints. */
+export interface BenchResult {
+  suite: string;
+  machine: Machine;
+  limits: Limits;
+  /** Of the cases that have a share of a limit. A suite is judged by its worst. */
+  summary: { worst_share: number; worst_case: string; mean_share: number } | null;
+  cases: BenchCase[];
+}
+
+/** What a suite is given. */
+export interface BenchContext {
+  threads: number;
+  dtypes: readonly Dtype[];
+  /** Rounds to time: what was asked for, or the suite's own number. */
+  repeats(usual: number): number;
+  /** Limits measured before the suite. */
+  limits: Limits;
+  /** Says what is being timed. */
+  progress(what: string): void;
+}
+
+/** A suite: one subject, timed. The runner adds limits, machine and shares. */
+export interface Suite {
+  /** One line for the help. */
+  about: string;
+  run(context: BenchContext): Promise<BenchCase[]>;
+}

@@ -1,0 +1,97 @@
+import type { ModelConfig, ModelConfigInput } from '../config/model_config.js';
+import { parseModelConfig } from '../config/model_config.js';
+import type { Batch } from '../model/batch.js';
+import type { Shape } from './types.js';
+
+/** Sizes of a model that the suites train or run; heads are 64 wide. */
+export interface ModelSize {
+  d_model: number;
+  n_layers: number;
+  ffn_dim: number;
+  vocab: number;
+  /** Sequences and tokens of each. */
+  sequences: number;
+  length: number;
+}
+
+/** The models of the step suite. */
+export const STEP_SIZES: readonly ModelSize[] = [
+  { d_model: 384, n_layers: 8, ffn_dim: 1024, vocab: 4096, sequences: 8, length: 512 },
+  { d_model: 768, n_layers: 4, ffn_dim: 2048, vocab: 4096, sequences: 8, length: 512 },
+];
+
+/** Modalities, and the share of each in the tokens of a batch: uneven on purpose. */
+const MODALITIES = ['text', 'image', 'speech'];
+const SHARES = [0.55, 0.3, 0.15];
+
+/** A model of `modalities` modalities, each with towers of its own (Mixture of Transformers); 1 is dense. */
+export function modelConfig(size: ModelSize, modalities: number): ModelConfigInput {
+  const { d_model, n_layers, ffn_dim, vocab } = size;
+  return { d_model, n_layers, ffn_dim, vocab, n_heads: d_model / 64, modalities: MODALITIES.slice(0, modalities) };
+}
+
+/** The same numbers on every machine: a linear congruential generator, uniform in [0, 1). */
+export function randomNumbers(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return state / 2 ** 32;
+  };
+}
+
+/**
+ * A batch of documents of `length` tokens, each with a target at every place. Modalities come in spans of 64 to 200
+ * tokens, one after the other in turn of the modality that is furthest behind its share.
+ */
+export function makeBatch({ sequences, length, vocab }: ModelSize, modalities: number): Batch {
+  const count = sequences * length;
+  const random = randomNumbers(1);
+  const array = (value: (i: number) => number): Int32Array<ArrayBuffer> =>
+    Int32Array.from({ length: count }, (_, i) => value(i));
+  const modality = new Int32Array(count);
+  const taken = new Array<number>(modalities).fill(0);
+  for (let begin = 0, last = -1; begin < count;) {
+    const span = Math.min(64 + Math.floor(random() * 137), count - begin);
+    let next = modalities === 1 ? 0 : -1;
+    for (let m = 0; m < modalities; m++)
+      if (m !== last && (next < 0 || taken[m]! / SHARES[m]! < taken[next]! / SHARES[next]!)) next = m;
+    modality.fill(next, begin, begin + span);
+    taken[next]! += span;
+    last = next;
+    begin += span;
+  }
+  return {
+    token: array(() => Math.floor(random() * vocab)),
+    modality,
+    position: array((i) => i % length),
+    kvStart: array((i) => i - (i % length)),
+    kvEnd: array((i) => i + 1),
+    target: array(() => Math.floor(random() * vocab)),
+    targetModality: modality.slice(),
+  };
+}
+
+/** Weights of matrices that one token meets: of its own towers, and of the head. Embeddings are looked up. */
+export function activeMatrixWeights(config: ModelConfig): number {
+  const { d_model, n_layers, n_heads, n_kv_heads, head_dim, ffn_dim, vocab } = config;
+  const attention = d_model * head_dim * (2 * n_heads + 2 * n_kv_heads);
+  return n_layers * (attention + 3 * d_model * ffn_dim) + d_model * vocab;
+}
+
+/**
+ * Useful FLOPs of forward and backward: 6 for each token and active matrix weight (2 forward, 2 each for d_x and d_w),
+ * and for each layer and visible pair of query and key 12 x the width of all heads (2 products forward, 4 backward; what
+ * backward computes again does not count).
+ */
+export function stepFlops(input: ModelConfigInput, batch: Batch): number {
+  const config = parseModelConfig(input);
+  let pairs = 0;
+  for (let i = 0; i < batch.token.length; i++) pairs += batch.kvEnd[i]! - batch.kvStart[i]!;
+  const attention = 12 * config.n_layers * pairs * config.n_heads * config.head_dim;
+  return 6 * batch.token.length * activeMatrixWeights(config) + attention;
+}
+
+/** The sizes as a case shows them. */
+export function shapeOf(size: ModelSize, modalities: number): Shape {
+  return { ...size, heads: size.d_model / 64, head_dim: 64, modalities };
+}

@@ -1,0 +1,59 @@
+import type { Command } from 'commander';
+import { oneOf, printJson, wholeNumber } from './common.js';
+
+interface BenchFlags {
+  json?: boolean;
+  out?: string;
+  threads?: number;
+  dtype?: 'f32' | 'bf16';
+  repeats?: number;
+}
+
+/** Adds `mot bench`. */
+export function registerBench(program: Command): void {
+  program
+    .command('bench')
+    .description('Time kernels, training steps, loading, saving and decoding, beside what the processor can do.')
+    .argument(
+      '<suite...>',
+      'limits gemm grouped attention loss rows optimizer step loader checkpoint decode startup; or all',
+    )
+    .option('--json', 'print JSON; of several suites an array')
+    .option('--out <file>', 'write the JSON to a file; the table is printed unless --json is given')
+    .option('--threads <n>', 'default 0: as many as this process may use', wholeNumber('--threads', 0))
+    .option('--dtype <dtype>', 'f32 or bf16; default both', oneOf('--dtype', ['f32', 'bf16'] as const))
+    .option('--repeats <n>', 'rounds of every case', wholeNumber('--repeats', 1))
+    .addHelpText(
+      'after',
+      `
+Ratios are to the dense contender, or of the loss to a matrix product; "limit" is the share of what the
+processor can do, measured in the same run. benchmarks/README.md says how to read it.
+
+Examples:
+  mot bench gemm attention
+  mot bench step --dtype bf16 --threads 2
+  mot bench all --out benchmarks/results/DATE-MACHINE.json`,
+    )
+    .action((suites: string[], flags: BenchFlags) => bench(suites, flags));
+}
+
+async function bench(names: string[], flags: BenchFlags): Promise<void> {
+  const { runSuites } = await import('../bench/run.js');
+  const { SUITES } = await import('../bench/suites.js');
+  const { benchTable } = await import('../bench/table.js');
+  const { writeFileAtomic } = await import('../io/files.js');
+  const { json, out, ...options } = flags;
+  const suites = names.includes('all') ? Object.keys(SUITES) : names;
+  const clear = process.stderr.isTTY ? '\r\x1b[K' : '';
+  const results = await runSuites(suites, {
+    ...options,
+    progress: (what) => void (clear && process.stderr.write(`${clear}${what} ...`)),
+    onResult(result) {
+      process.stderr.write(clear);
+      if (!json) process.stdout.write(`${benchTable(result)}\n\n`);
+    },
+  });
+  const value = results.length === 1 ? results[0] : results;
+  if (json) printJson(value);
+  if (out !== undefined) writeFileAtomic(out, `${JSON.stringify(value, null, 2)}\n`);
+}
