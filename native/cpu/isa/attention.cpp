@@ -8,21 +8,26 @@ namespace attention {
 
 static constexpr float kNoMax = -1e30f;  // running maximum before the first key; finite, so that differences exist
 
+// Queries of one document; at most kTaskLanes.
+struct QueryTile {
+  int32_t begin, end;
+};
+
 template <class Operand, class T>
 class Forward {
  public:
   Forward(const AttentionForward& p, float* scratch)
       : p_(p), E_(p.head_dim), group_(p.heads / p.kv_heads), scratch_(scratch) {}
 
-  // Queries [begin, end) of one head; at most kTaskLanes.
-  void run(int64_t head, int64_t begin, int64_t end) {
+  void run(int64_t head, QueryTile tile) {
+    const int64_t begin = tile.begin, end = tile.end;
     head_ = head;
     kv_column_ = head / group_ * E_;
     // Where the queries' intervals overlap little (decoding, short documents), tiles would mostly be masked.
     int64_t visible = 0;
     for (int64_t t = begin; t < end; t++) visible += p_.kv_end[t] - p_.kv_start[t];
     int64_t keys = p_.kv_end[end - 1] - p_.kv_start[begin];
-    int64_t lanes = round_up(end - begin, kLanes);
+    int64_t lanes = round_up(end - begin, kWidth);
     if (visible * kRowCost < keys * lanes) {
       for (int64_t t = begin; t < end; t++) run_row(t);
     } else {
@@ -46,7 +51,7 @@ class Forward {
     const int64_t count = end - begin, units = E_ / Operand::kDepth;
     Scratch scratch(scratch_, E_);
     float *q = scratch.lanes(), *y = scratch.lanes(), *s = scratch.scores(), *p = scratch.scores();
-    float *k = scratch.rows(), *v = scratch.rows(), *v_pairs = scratch.rows();
+    float *k = scratch.rows(), *v = scratch.rows();
     pack_lanes<Operand>(count, E_, q, [&](int64_t lane) { return query(begin + lane); });
     __builtin_memset(y, 0, E_ * kTaskLanes * sizeof(float));
     Vec max_score[kBlocks * kVecs], sum[kBlocks * kVecs];
@@ -60,67 +65,82 @@ class Forward {
         while (last < count && p_.kv_start[begin + last] <= j0 + r) last++;
         visible.first[r] = first, visible.last[r] = last;
       }
-      pack_rows<Operand>(E_, k, [&](int64_t r) { return visible.any(r) ? key(j0 + r) : nullptr; });
-      const float* v_columns = pack_values(visible, j0, v, v_pairs);
+      pack_rows<Operand>(kRows, E_, k, [&](int64_t r) { return visible.any(r) ? key(j0 + r) : nullptr; });
+      pack_columns<Operand>(kRows, E_, v, [&](int64_t r) { return visible.any(r) ? value(j0 + r) : nullptr; });
       for (int block = 0; block < kBlocks; block++) {
-        int row_begin, row_end;
-        visible.rows_of_block(block, &row_begin, &row_end);
-        if (row_begin >= row_end) continue;
+        Run runs[kRows / kGroup];
+        const int run_count = visible.runs(block, runs);
+        if (run_count == 0) continue;
+        float* block_y = y + block * E_ * kLanes;
         Vec *block_max = max_score + block * kVecs, *block_sum = sum + block * kVecs, factor[kVecs];
         for (int i = 0; i < kVecs; i++) factor[i] = block_max[i];
-        scores(visible, block, row_begin, row_end, k, q + block * units * kLanes, s, block_max);
+        for (int i = 0; i < run_count; i++)
+          with_vecs(runs[i].vecs, [&](auto n) {
+            scores<decltype(n)::kValue>(visible, block, runs[i], k, q + block * units * kLanes, s, block_max);
+          });
         for (int i = 0; i < kVecs; i++) {
-          factor[i] = exp(factor[i] - block_max[i]);
+          factor[i] = exp2(factor[i] - block_max[i]);
           block_sum[i] *= factor[i];
         }
-        exponentials(row_begin, row_end, s, block_max, block_sum, p);
-        accumulate<Operand>(v_columns, p, row_begin, row_end, E_, factor, y + block * E_ * kLanes);
+        for (int i = 0; i < run_count; i++) exponentials(visible, block, runs[i], s, block_max, block_sum, p);
+        // Earlier sums are scaled with the first run where it holds all lanes.
+        const bool scaled = runs[0].vecs == kVecs;
+        if (!scaled) scale_lanes(factor, block_y);
+        for (int i = 0; i < run_count; i++)
+          accumulate<Operand>(v, p, runs[i], E_, scaled && i == 0 ? factor : nullptr, block_y);
       }
     }
     finish(begin, count, max_score, sum, y);
   }
 
-  const float* pack_values(const Visible& visible, int64_t j0, float* v, float* v_pairs) {
-    auto source = [&](int64_t r) { return visible.any(r) ? value(j0 + r) : nullptr; };
-    if constexpr (Operand::kDepth == 1) pack_rows<Operand>(E_, v, source);
-    return pack_columns<Operand>(E_, v, v_pairs, source);
-  }
-
-  // s = scale * k . q, -infinity where not visible; raises max_score to the largest.
-  void scores(const Visible& visible, int block, int begin, int end, const float* k, const float* q, float* s,
+  // s = scale * log2(e) * k . q, -infinity where not visible; raises max_score to the largest.
+  template <int kCount>
+  void scores(const Visible& visible, int block, const Run& run, const float* k, const float* q, float* s,
               Vec* max_score) {
-    const Vec scale = set1(static_cast<float>(p_.scale));
-    for (int r = begin; r < end; r += kGroup) {
-      Sums x;
-      products<Operand>(k + r * row_stride<Operand>(E_), q, E_, x);
-      const bool whole = visible.whole(block, r);
+    const Vec scale = set1(static_cast<float>(p_.scale * kLog2E));
+    q += run.vec * kWidth, s += run.vec * kWidth, max_score += run.vec;
+    for (int r = run.begin; r < run.end; r += kGroup) {
+      Sums<kCount> x;
+      products<Operand, kCount>(k + r * row_stride<Operand>(E_), q, E_, x);
+      const bool whole = visible.whole(block, run, r);
       MOT_UNROLL
       for (int i = 0; i < kGroup; i++) MOT_UNROLL
-      for (int v = 0; v < kVecs; v++) {
+      for (int v = 0; v < kCount; v++) {
         x[i][v] *= scale;
-        if (!whole) x[i][v] = select(visible.mask(block, r + i, v), x[i][v], set1(-__builtin_inff()));
+        if (!whole) x[i][v] = select(visible.mask(block, r + i, run.vec + v), x[i][v], set1(-__builtin_inff()));
         max_score[v] = max(max_score[v], x[i][v]);
         store(s + (r + i) * kLanes + v * kWidth, x[i][v]);
       }
     }
   }
 
-  // p = exp(s - max_score), added to sum.
-  void exponentials(int begin, int end, const float* s, const Vec* max_score, Vec* sum, float* p) {
-    MOT_UNROLL
-    for (int v = 0; v < kVecs; v++) {
+  // p = 2^(s - max_score), added to sum.
+  void exponentials(const Visible& visible, int block, const Run& run, const float* s, const Vec* max_score, Vec* sum,
+                    float* p) {
+    for (int v = run.vec; v < run.vec + run.vecs; v++) {
       Vec total = sum[v];
-      for (int r = begin; r < end; r += Operand::kDepth) {
-        Vec steps[Operand::kDepth];
+      for (int group = run.begin; group < run.end; group += kGroup) {
+        const bool whole = visible.whole(block, run, group);
         MOT_UNROLL
-        for (int i = 0; i < Operand::kDepth; i++) {
-          steps[i] = exp(load(s + (r + i) * kLanes + v * kWidth) - max_score[v]);
-          total += steps[i];
+        for (int r = group; r < group + kGroup; r += Operand::kDepth) {
+          Vec steps[Operand::kDepth];
+          MOT_UNROLL
+          for (int i = 0; i < Operand::kDepth; i++) {
+            steps[i] = exp2(load(s + (r + i) * kLanes + v * kWidth) - max_score[v]);
+            if (!whole) steps[i] = select(visible.mask(block, r + i, v), steps[i], zero());
+            total += steps[i];
+          }
+          store_units<Operand>(p, r, v, steps);
         }
-        store_units<Operand>(p, r, v, steps);
       }
       sum[v] = total;
     }
+  }
+
+  void scale_lanes(const Vec* factor, float* y) {
+    for (int64_t e = 0; e < E_; e++)
+      for (int v = 0; v < kVecs; v++)
+        store(y + e * kLanes + v * kWidth, load(y + e * kLanes + v * kWidth) * factor[v]);
   }
 
   void finish(int64_t begin, int64_t count, const Vec* max_score, const Vec* sum, float* y) {
@@ -132,7 +152,7 @@ class Forward {
       for (int64_t e = 0; e < E_; e++) store(block + e * kLanes, load(block + e * kLanes) * factor);
       int64_t left = count - i * kWidth;
       if (!p_.lse || left <= 0) continue;
-      Vec lse = select(none, zero(), max_score[i] + log(select(none, one, sum[i])));
+      Vec lse = select(none, zero(), fma(max_score[i], set1(kLn2), log(select(none, one, sum[i]))));
       store_n(p_.lse + head_ * p_.q.rows + begin + i * kWidth, lse, min_of(left, kWidth));
     }
     unpack_lanes(y, count, E_, set1(1.f), [&](int64_t lane) { return out(begin + lane); });
@@ -183,21 +203,27 @@ class Forward {
 
 template <class Operand, class T>
 static void forward(const Context* context, const AttentionForward& p) {
-  const int64_t tiles = (p.q.rows + kTaskLanes - 1) / kTaskLanes;
   const int64_t floats = scratch_floats(p.head_dim);
-  parallel_for(context->threads, p.heads * tiles, [&](int64_t task, int worker) {
-    int64_t begin = task % tiles * kTaskLanes;
-    Forward<Operand, T>(p, static_cast<float*>(context->workspace) + worker * floats)
-        .run(task / tiles, begin, min_of(begin + kTaskLanes, p.q.rows));
+  float* scratch = static_cast<float*>(context->workspace);
+  QueryTile* tiles = reinterpret_cast<QueryTile*>(scratch + context->threads * floats);
+  int64_t count = 0;
+  for_documents(p.kv_start, p.kv_end, p.q.rows, [&](int64_t t_begin, int64_t t_end, int64_t, int64_t) {
+    for (int64_t t = t_begin; t < t_end; t += kTaskLanes)
+      tiles[count++] = {static_cast<int32_t>(t), static_cast<int32_t>(min_of(t + kTaskLanes, t_end))};
+  });
+  parallel_for(context->threads, p.heads * count, [&](int64_t task, int worker) {
+    Forward<Operand, T>(p, scratch + worker * floats).run(task / count, tiles[task % count]);
   });
 }
 
 }  // namespace attention
 
-// Scratch of every worker, and delta [H, T] of the backward.
+// Scratch of every worker, then a tile of queries for each query at most (forward); or the sums and tiles of the
+// backward.
 int64_t attention_workspace(const OpLimits& limits) {
-  return (limits.heads * limits.rows + limits.threads * attention::scratch_floats(limits.head_dim)) *
-         static_cast<int64_t>(sizeof(float));
+  const int64_t scratch = limits.threads * attention::scratch_floats(limits.head_dim) * int64_t{sizeof(float)};
+  const int64_t tiles = limits.rows * int64_t{sizeof(attention::QueryTile)};
+  return scratch + attention::max_of(tiles, attention::backward_bytes(limits));
 }
 
 int attention_forward(const Context* context, const AttentionForward* params) {

@@ -1,6 +1,10 @@
-// Contract: ops/attention.h. Two passes without shared writes or atomics: one keeps queries and sums d_q over keys, the
-// other keeps keys and sums d_k and d_v over the queries of all heads of the group. The scores are computed twice, in
-// return no task adds to another's output, and bits do not depend on the number of threads.
+// Contract: ops/attention.h. One pass: a task keeps a tile of keys of one key/value head, walks the queries that see it,
+// computes the scores once, and sums d_k and d_v to their end. d_q is summed in an f32 buffer to which all key tiles of
+// a document add, one after the other in the order of keys, so bits do not depend on the number of threads.
+#if defined(__unix__) || defined(__APPLE__)
+#include <sched.h>
+#endif
+
 #include "cpu/isa/attention_tiles.h"
 #include "cpu/isa/kernels.h"
 
@@ -8,16 +12,34 @@ namespace mot {
 namespace MOT_ISA_NAMESPACE {
 namespace attention {
 
+// Keys of one document, at most kTaskLanes, or keys that no query sees. The document: its first key and query.
+struct KeyTile {
+  int32_t begin, end, document_key, document_query;
+};
+
+// What lies in the workspace behind the scratch of the workers.
+struct Buffers {
+  float* d_q;      // [H][T][column_stride], not scaled
+  float* delta;    // [H][T]: d_out . out; 0 for padding
+  int32_t* turns;  // [H][T], at the first query of each tile of rows: how many key tiles have been added to its d_q
+  KeyTile* tiles;  // one for each kTaskLanes keys, and one more for each document and each gap around them
+};
+
+int64_t backward_bytes(const OpLimits& limits) {
+  return limits.heads * limits.rows * (column_stride(limits.head_dim) + 2) * int64_t{sizeof(float)} +
+         (limits.slots / kTaskLanes + 2 * limits.rows + 2) * int64_t{sizeof(KeyTile)};
+}
+
 template <class Operand, class T>
 class Backward {
  public:
-  Backward(const AttentionBackward& p, float* delta, float* scratch)
-      : p_(p), E_(p.head_dim), group_(p.heads / p.kv_heads), delta_(delta), scratch_(scratch) {}
+  Backward(const AttentionBackward& p, const Buffers& buffers, float* scratch)
+      : p_(p), E_(p.head_dim), group_(p.heads / p.kv_heads), buffers_(buffers), scratch_(scratch) {}
 
-  // delta[h,t] = d_out[t] . out[t] of the queries [begin, end) of one head, at most kTaskLanes; 0 for padding. A chain
-  // in the order of `products`: then d_out . v - delta, hence d_q, is exactly 0 for a query with one key.
+  // Delta of the queries [begin, end) of one head, at most kTaskLanes, and d_q = 0. A chain in the order of `products`:
+  // then d_out . v - delta, hence d_q, is exactly 0 for a query with one key.
   void run_delta(int64_t head, int64_t begin, int64_t end) {
-    const int64_t count = end - begin, units = E_ / Operand::kDepth;
+    const int64_t count = end - begin, units = E_ / Operand::kDepth, at = head * p_.q.rows + begin;
     Scratch scratch(scratch_, E_);
     float *out = scratch.lanes(), *d_out = scratch.lanes();
     pack_lanes<Operand>(count, E_, out, [&](int64_t lane) { return output_row(p_.out, head, begin + lane); });
@@ -27,104 +49,110 @@ class Backward {
       Vec sum = zero();
       for (int64_t u = 0; u < units; u++)
         sum = Operand::multiply_add(sum, load(out + from + u * kLanes), load(d_out + from + u * kLanes));
-      store_n(delta_ + head * p_.q.rows + begin + lane, sum, min_of(kWidth, count - lane));
+      store_n(buffers_.delta + at + lane, sum, min_of(kWidth, count - lane));
     }
+    __builtin_memset(d_q_row(head, begin), 0, count * column_stride(E_) * sizeof(float));
+    __builtin_memset(buffers_.turns + at, 0, count * sizeof(int32_t));
   }
 
-  // d_q of the queries [begin, end) of one head; at most kTaskLanes.
-  void run_queries(int64_t head, int64_t begin, int64_t end) {
-    const int64_t count = end - begin, units = E_ / Operand::kDepth, kv_head = head / group_;
+  // d_k and d_v of a tile of one key/value head, and its part of d_q.
+  void run_keys(int64_t kv_head, const KeyTile& tile) {
+    const int64_t begin = tile.begin, count = tile.end - begin;
     Scratch scratch(scratch_, E_);
-    float *q = scratch.lanes(), *d_out = scratch.lanes(), *d_q = scratch.lanes();
-    float *p = scratch.scores(), *d_s = scratch.scores();
-    float *k = scratch.rows(), *v = scratch.rows(), *k_pairs = scratch.rows();
-    pack_lanes<Operand>(count, E_, q, [&](int64_t lane) { return query(head, begin + lane); });
-    pack_lanes<Operand>(count, E_, d_out, [&](int64_t lane) { return output_row(p_.d_out, head, begin + lane); });
-    __builtin_memset(d_q, 0, E_ * kTaskLanes * sizeof(float));
-    Vec lse[kBlocks * kVecs], delta[kBlocks * kVecs];
-    for (int i = 0; i < kBlocks * kVecs; i++) {
-      const int64_t left = count - i * kWidth, at = head * p_.q.rows + begin + i * kWidth;
-      lse[i] = left > 0 ? load_upto(p_.lse + at, left) : zero();
-      delta[i] = left > 0 ? load_upto(delta_ + at, left) : zero();
-    }
-
-    Visible visible;
-    int64_t first = 0, last = 0;
-    for (int64_t j0 = p_.kv_start[begin]; j0 < p_.kv_end[end - 1]; j0 += kRows) {
-      for (int r = 0; r < kRows; r++) {
-        while (first < count && p_.kv_end[begin + first] <= j0 + r) first++;
-        while (last < count && p_.kv_start[begin + last] <= j0 + r) last++;
-        visible.first[r] = first, visible.last[r] = last;
-      }
-      auto keys = [&](int64_t r) { return visible.any(r) ? key(kv_head, j0 + r) : nullptr; };
-      pack_rows<Operand>(E_, k, keys);
-      pack_rows<Operand>(E_, v, [&](int64_t r) { return visible.any(r) ? value(kv_head, j0 + r) : nullptr; });
-      const float* k_columns = pack_columns<Operand>(E_, k, k_pairs, keys);
-      for (int block = 0; block < kBlocks; block++) {
-        int row_begin, row_end;
-        visible.rows_of_block(block, &row_begin, &row_end);
-        if (row_begin >= row_end) continue;
-        auto lane_lse = [&](int, int vec) { return lse[block * kVecs + vec]; };
-        auto lane_delta = [&](int, int vec) { return delta[block * kVecs + vec]; };
-        probabilities(visible, block, row_begin, row_end, k, q + block * units * kLanes, lane_lse, p);
-        score_gradients(row_begin, row_end, v, d_out + block * units * kLanes, lane_delta, p, d_s);
-        accumulate<Operand>(k_columns, d_s, row_begin, row_end, E_, nullptr, d_q + block * E_ * kLanes);
-      }
-    }
-    unpack_lanes(d_q, count, E_, set1(static_cast<float>(p_.scale)),
-                 [&](int64_t lane) { return row_of(p_.d_q, begin + lane, head * E_); });
-  }
-
-  // d_k and d_v of the keys [begin, end) of one key/value head; at most kTaskLanes.
-  void run_keys(int64_t kv_head, int64_t begin, int64_t end) {
-    const int64_t count = end - begin, units = E_ / Operand::kDepth;
-    Scratch scratch(scratch_, E_);
-    float *k = scratch.lanes(), *v = scratch.lanes(), *d_k = scratch.lanes(), *d_v = scratch.lanes();
-    float *p = scratch.scores(), *p_units = scratch.scores(), *d_s = scratch.scores();
-    float *q = scratch.rows(), *d_out = scratch.rows(), *q_pairs = scratch.rows(), *d_out_pairs = scratch.rows();
+    k_ = scratch.lanes(), v_ = scratch.lanes(), d_k_ = scratch.lanes(), d_v_ = scratch.lanes();
+    p_scores_ = scratch.scores(), p_units_ = scratch.scores(), d_s_ = scratch.scores(), d_s_rows_ = scratch.scores();
+    q_ = scratch.rows(), d_out_ = scratch.rows(), q_pairs_ = scratch.rows(), d_out_pairs_ = scratch.rows();
+    k_columns_ = scratch.rows(kTaskLanes), spare_row_ = scratch.rows(1);
     // The queries that see any of the keys.
-    const int64_t queries_count = p_.q.rows;
-    const int64_t t_begin = first_above(p_.kv_end, queries_count, begin),
-                  t_end = first_above(p_.kv_start, queries_count, end - 1);
+    const int64_t t_begin = first_above(p_.kv_end, p_.q.rows, begin),
+                  t_end = first_above(p_.kv_start, p_.q.rows, tile.end - 1);
     if (t_begin < t_end) {
-      pack_lanes<Operand>(count, E_, k,
-                          [&](int64_t lane) { return is_seen(begin + lane) ? key(kv_head, begin + lane) : nullptr; });
-      pack_lanes<Operand>(count, E_, v,
+      auto keys = [&](int64_t lane) {
+        return lane < count && is_seen(begin + lane) ? key(kv_head, begin + lane) : nullptr;
+      };
+      pack_lanes<Operand>(count, E_, k_, keys);
+      pack_columns<Operand>(kTaskLanes, E_, k_columns_, keys);
+      pack_lanes<Operand>(count, E_, v_,
                           [&](int64_t lane) { return is_seen(begin + lane) ? value(kv_head, begin + lane) : nullptr; });
     }
-    __builtin_memset(d_k, 0, E_ * kTaskLanes * sizeof(float));
-    __builtin_memset(d_v, 0, E_ * kTaskLanes * sizeof(float));
-
-    for (int64_t head = kv_head * group_; head < (kv_head + 1) * group_; head++) {
-      for (int64_t t0 = t_begin; t0 < t_end; t0 += kRows) {
-        const Visible visible = seen_by_queries(t0, t_end, begin, count);
-        auto queries = [&](int64_t r) { return visible.any(r) ? query(head, t0 + r) : nullptr; };
-        auto d_outputs = [&](int64_t r) { return visible.any(r) ? output_row(p_.d_out, head, t0 + r) : nullptr; };
-        pack_rows<Operand>(E_, q, queries);
-        pack_rows<Operand>(E_, d_out, d_outputs);
-        const float* q_columns = pack_columns<Operand>(E_, q, q_pairs, queries);
-        const float* d_out_columns = pack_columns<Operand>(E_, d_out, d_out_pairs, d_outputs);
-        const int64_t at = head * queries_count + t0;
-        auto row_lse = [&](int r, int) { return set1(t0 + r < queries_count ? p_.lse[at + r] : 0.f); };
-        auto row_delta = [&](int r, int) { return set1(t0 + r < queries_count ? delta_[at + r] : 0.f); };
-        for (int block = 0; block < kBlocks; block++) {
-          int row_begin, row_end;
-          visible.rows_of_block(block, &row_begin, &row_end);
-          if (row_begin >= row_end) continue;
-          probabilities(visible, block, row_begin, row_end, q, k + block * units * kLanes, row_lse, p);
-          score_gradients(row_begin, row_end, d_out, v + block * units * kLanes, row_delta, p, d_s);
-          as_units(row_begin, row_end, p, p_units);
-          accumulate<Operand>(d_out_columns, p_units, row_begin, row_end, E_, nullptr, d_v + block * E_ * kLanes);
-          accumulate<Operand>(q_columns, d_s, row_begin, row_end, E_, nullptr, d_k + block * E_ * kLanes);
-        }
-      }
-    }
-    unpack_lanes(d_k, count, E_, set1(static_cast<float>(p_.scale)),
+    __builtin_memset(d_k_, 0, E_ * kTaskLanes * sizeof(float));
+    __builtin_memset(d_v_, 0, E_ * kTaskLanes * sizeof(float));
+    // Tiles of queries count from the beginning of the document: the same for all key tiles.
+    const int64_t t_first = tile.document_query + (t_begin - tile.document_query) / kRows * kRows;
+    for (int64_t head = kv_head * group_; head < (kv_head + 1) * group_; head++)
+      for (int64_t t0 = t_first; t0 < t_end; t0 += kRows) add_queries(head, t0, t_end, tile);
+    unpack_lanes(d_k_, count, E_, set1(static_cast<float>(p_.scale)),
                  [&](int64_t lane) { return row_of(p_.d_k, begin + lane, kv_head * E_); });
-    unpack_lanes(d_v, count, E_, set1(1.f), [&](int64_t lane) { return row_of(p_.d_v, begin + lane, kv_head * E_); });
+    unpack_lanes(d_v_, count, E_, set1(1.f),
+                 [&](int64_t lane) { return row_of(p_.d_v, begin + lane, kv_head * E_); });
+  }
+
+  // Writes d_q of the queries [begin, end) of all heads.
+  void finish_queries(int64_t begin, int64_t end) {
+    const Vec scale = set1(static_cast<float>(p_.scale));
+    for (int64_t t = begin; t < end; t++)
+      for (int64_t head = 0; head < p_.heads; head++) {
+        const float* from = d_q_row(head, t);
+        const Row to = row_of(p_.d_q, t, head * E_);
+        for_columns(E_, [&](int64_t e, auto part) { store(to, e, load(from + e) * scale, part); });
+      }
   }
 
  private:
+  // Queries [t0, t0 + kRows) below t_end, and the tile of keys.
+  void add_queries(int64_t head, int64_t t0, int64_t t_end, const KeyTile& tile) {
+    const int64_t units = E_ / Operand::kDepth, at = head * p_.q.rows + t0, rows = min_of(kRows, t_end - t0);
+    const Visible visible = seen_by_queries(t0, t_end, tile.begin, tile.end - tile.begin);
+    const float* q_columns = pack_rows_and_columns<Operand>(
+        E_, q_, q_pairs_, [&](int64_t r) { return visible.any(r) ? query(head, t0 + r) : nullptr; });
+    const float* d_out_columns = pack_rows_and_columns<Operand>(E_, d_out_, d_out_pairs_, [&](int64_t r) {
+      return visible.any(r) ? output_row(p_.d_out, head, t0 + r) : nullptr;
+    });
+    for (int r = 0; r < kRows; r++) {
+      lse_[r] = r < rows ? p_.lse[at + r] * kLog2E : 0.f;
+      delta_[r] = r < rows ? buffers_.delta[at + r] : 0.f;
+    }
+    bool my_turn = false;
+    for (int block = 0; block < kBlocks; block++) {
+      Run runs[kRows / kGroup];
+      const int run_count = visible.runs(block, runs);
+      const float *k = k_ + block * units * kLanes, *v = v_ + block * units * kLanes;
+      for (int i = 0; i < run_count; i++)
+        with_vecs(runs[i].vecs, [&](auto n) {
+          probabilities<decltype(n)::kValue>(visible, block, runs[i], k);
+          score_gradients<decltype(n)::kValue>(runs[i], v);
+        });
+      const float* p = kRounds ? p_units_ : p_scores_;
+      for (int i = 0; i < run_count; i++)
+        accumulate<Operand>(d_out_columns, p, runs[i], E_, nullptr, d_v_ + block * E_ * kLanes);
+      for (int i = 0; i < run_count; i++)
+        accumulate<Operand>(q_columns, d_s_, runs[i], E_, nullptr, d_k_ + block * E_ * kLanes);
+      if (run_count && !my_turn) wait_for_turn(at, tile, t0), my_turn = true;
+      for (int i = 0; i < run_count; i++) add_d_q(runs[i], block, head, t0, rows);
+    }
+    if (!my_turn) wait_for_turn(at, tile, t0);
+    __atomic_fetch_add(buffers_.turns + at, 1, __ATOMIC_RELEASE);
+  }
+
+  // Until the key tiles before this one have added to d_q of the tile of queries. Their tasks began earlier, since tasks
+  // are taken in order, so one of them always goes on.
+  void wait_for_turn(int64_t at, const KeyTile& tile, int64_t t0) const {
+    const int64_t first = (p_.kv_start[t0] - tile.document_key) / kTaskLanes;
+    const int64_t turn = (tile.begin - tile.document_key) / kTaskLanes - first;
+    for (int tries = 0; __atomic_load_n(buffers_.turns + at, __ATOMIC_ACQUIRE) != turn; tries++) {
+#if defined(__x86_64__)
+      __builtin_ia32_pause();
+#endif
+#if defined(__unix__) || defined(__APPLE__)
+      if (tries > 1000) sched_yield();
+#endif
+    }
+  }
+
+  float* d_q_row(int64_t head, int64_t t) const {
+    return buffers_.d_q + (head * p_.q.rows + t) * column_stride(E_);
+  }
+
   const T* query(int64_t head, int64_t t) const {
     return static_cast<const T*>(p_.q.data) + t * p_.q.stride + head * E_;
   }
@@ -160,7 +188,7 @@ class Backward {
     return t < p_.q.rows && p_.kv_start[t] <= j;
   }
 
-  // Rows are queries from t0 on, lanes are keys from `begin` on.
+  // Rows are queries [t0, t_end), lanes are keys from `begin` on.
   Visible seen_by_queries(int64_t t0, int64_t t_end, int64_t begin, int64_t count) const {
     Visible visible;
     for (int r = 0; r < kRows; r++) {
@@ -172,82 +200,145 @@ class Backward {
     return visible;
   }
 
-  // p = exp(scale * q . k - lse), 0 where not visible. lse(row, vec): of the query.
-  template <class Lse>
-  void probabilities(const Visible& visible, int block, int begin, int end, const float* rows, const float* lanes,
-                     Lse lse, float* p) {
-    const Vec scale = set1(static_cast<float>(p_.scale));
-    for (int r = begin; r < end; r += kGroup) {
-      Sums x;
-      products<Operand>(rows + r * row_stride<Operand>(E_), lanes, E_, x);
-      const bool whole = visible.whole(block, r);
-      MOT_UNROLL for (int i = 0; i < kGroup; i++) MOT_UNROLL for (int v = 0; v < kVecs; v++)
-          store(p + (r + i) * kLanes + v * kWidth, x[i][v]);
-      for (int i = r; i < r + kGroup; i++)
-        for (int v = 0; v < kVecs; v++) {
+  // p = exp(scale * q . k - lse), 0 where not visible.
+  template <int kCount>
+  void probabilities(const Visible& visible, int block, const Run& run, const float* k) {
+    const Vec scale = set1(static_cast<float>(p_.scale * kLog2E));
+    float* p = p_scores_ + run.vec * kWidth;
+    for (int r = run.begin; r < run.end; r += kGroup) {
+      Sums<kCount> x;
+      products<Operand, kCount>(q_ + r * row_stride<Operand>(E_), k + run.vec * kWidth, E_, x);
+      const bool whole = visible.whole(block, run, r);
+      MOT_UNROLL
+      for (int i = 0; i < kGroup; i++) MOT_UNROLL
+      for (int v = 0; v < kCount; v++) store(p + (r + i) * kLanes + v * kWidth, x[i][v]);
+      for (int i = r; i < r + kGroup; i++) {
+        const Vec lse = set1(-lse_[i]);
+        MOT_UNROLL
+        for (int v = 0; v < kCount; v++) {
           float* at = p + i * kLanes + v * kWidth;
-          Vec value = exp(load(at) * scale - lse(i, v));
-          store(at, whole ? value : select(visible.mask(block, i, v), value, zero()));
+          Vec value = exp2(fma(load(at), scale, lse));
+          if (!whole) value = select(visible.mask(block, i, run.vec + v), value, zero());
+          store(at, value);
         }
-    }
-  }
-
-  // d_s = p * (d_out . v - delta), in units.
-  template <class Delta>
-  void score_gradients(int begin, int end, const float* rows, const float* lanes, Delta delta, const float* p,
-                       float* d_s) {
-    for (int r = begin; r < end; r += kGroup) {
-      Sums x;
-      products<Operand>(rows + r * row_stride<Operand>(E_), lanes, E_, x);
-      MOT_UNROLL for (int i = 0; i < kGroup; i += Operand::kDepth) MOT_UNROLL for (int v = 0; v < kVecs; v++) {
-        Vec steps[Operand::kDepth];
-        MOT_UNROLL for (int s = 0; s < Operand::kDepth; s++) {
-          int row = r + i + s;
-          steps[s] = load(p + row * kLanes + v * kWidth) * (x[i + s][v] - delta(row, v));
-        }
-        store_units<Operand>(d_s, r + i, v, steps);
       }
     }
   }
 
-  void as_units(int begin, int end, const float* p, float* units) {
-    for (int r = begin; r < end; r += Operand::kDepth)
-      for (int v = 0; v < kVecs; v++) {
-        Vec steps[Operand::kDepth];
-        for (int i = 0; i < Operand::kDepth; i++) steps[i] = load(p + (r + i) * kLanes + v * kWidth);
-        store_units<Operand>(units, r, v, steps);
+  // d_s = p * (d_out . v - delta), in units along queries and along keys; p in units.
+  template <int kCount>
+  void score_gradients(const Run& run, const float* values) {
+    for (int r = run.begin; r < run.end; r += kGroup) {
+      Sums<kCount> x;
+      products<Operand, kCount>(d_out_ + r * row_stride<Operand>(E_), values + run.vec * kWidth, E_, x);
+      MOT_UNROLL
+      for (int i = 0; i < kGroup; i += Operand::kDepth) MOT_UNROLL
+      for (int v = 0; v < kCount; v++) {
+        const int vec = run.vec + v;
+        Vec p[Operand::kDepth], d_s[Operand::kDepth];
+        MOT_UNROLL
+        for (int s = 0; s < Operand::kDepth; s++) {
+          const int row = r + i + s;
+          p[s] = load(p_scores_ + row * kLanes + vec * kWidth);
+          d_s[s] = p[s] * (x[i + s][v] - delta_[row]);
+          if constexpr (Operand::kDepth == 2)
+            store(reinterpret_cast<bf16*>(d_s_rows_) + row * kLanes + vec * kWidth, d_s[s]);
+        }
+        if constexpr (kRounds) store_units<Operand>(p_units_, r + i, vec, p);
+        store_units<Operand>(d_s_, r + i, vec, d_s);
       }
+    }
   }
+
+  // d_q[t] += sum_j d_s[t][j] k[j] over rows and lanes of the run.
+  void add_d_q(const Run& run, int block, int64_t head, int64_t t0, int64_t rows) {
+    const int64_t stride = column_stride(E_), row_units = kLanes / Operand::kDepth;
+    const int64_t begin = run.vec * kWidth / Operand::kDepth, units = run.vecs * kWidth / Operand::kDepth;
+    const float* d_s = (Operand::kDepth == 1 ? d_s_ : d_s_rows_) + begin;
+    const float* k = k_columns_ + (block * row_units + begin) * stride;
+    for (int r = run.begin; r < run.end; r += kGroup) {
+      float* d_q[kGroup];  // beyond the last query d_s is 0, but the memory is another document's
+      for (int i = 0; i < kGroup; i++) d_q[i] = r + i < rows ? d_q_row(head, t0 + r + i) : spare_row_;
+      const float* x = d_s + r * row_units;
+      int64_t e = 0;
+      for (; e + 2 * kWidth <= stride; e += 2 * kWidth) add_columns<2>(x, k + e, units, e, d_q);
+      if (e < stride) add_columns<1>(x, k + e, units, e, d_q);
+    }
+  }
+
+  template <int kCount>
+  void add_columns(const float* x, const float* k, int64_t units, int64_t e, float* const (&d_q)[kGroup]) {
+    const int64_t stride = column_stride(E_), row_units = kLanes / Operand::kDepth;
+    Sums<kCount> sums;
+    MOT_UNROLL
+    for (int i = 0; i < kGroup; i++) MOT_UNROLL
+    for (int v = 0; v < kCount; v++) sums[i][v] = load(d_q[i] + e + v * kWidth);
+    for (int64_t u = 0; u < units; u++) {
+      Vec b[kCount];
+      MOT_UNROLL
+      for (int v = 0; v < kCount; v++) b[v] = load(k + u * stride + v * kWidth);
+      MOT_UNROLL
+      for (int i = 0; i < kGroup; i++) {
+        Vec a = broadcast_unit(x + i * row_units + u);
+        MOT_UNROLL
+        for (int v = 0; v < kCount; v++) sums[i][v] = Operand::multiply_add(sums[i][v], a, b[v]);
+      }
+    }
+    MOT_UNROLL
+    for (int i = 0; i < kGroup; i++) MOT_UNROLL
+    for (int v = 0; v < kCount; v++) store(d_q[i] + e + v * kWidth, sums[i][v]);
+  }
+
+  static constexpr bool kRounds = sizeof(T) == 2;  // p as an operand is not p itself
 
   const AttentionBackward& p_;
   const int64_t E_, group_;
-  float* const delta_;  // [H, T]
+  const Buffers& buffers_;
   float* const scratch_;
+  // Of the task, in its scratch.
+  float *k_, *v_, *d_k_, *d_v_;                    // lanes
+  float *p_scores_, *p_units_, *d_s_, *d_s_rows_;  // [kRows][kLanes], but units along rows, or along lanes (d_s_rows_)
+  float *q_, *d_out_, *q_pairs_, *d_out_pairs_;    // rows
+  float *k_columns_, *spare_row_;                  // [units of kTaskLanes][column_stride], [column_stride]
+  float lse_[kRows], delta_[kRows];                // of the tile of queries; lse times log2(e)
 };
 
 template <class Operand, class T>
 static void backward(const Context* context, const AttentionBackward& p) {
-  const int64_t query_tiles = (p.q.rows + kTaskLanes - 1) / kTaskLanes;
-  const int64_t key_tiles = (p.k.rows + kTaskLanes - 1) / kTaskLanes;
-  const int64_t floats = scratch_floats(p.head_dim), key_tasks = p.kv_heads * key_tiles;
+  const int64_t queries = p.q.rows, keys = p.k.rows, floats = scratch_floats(p.head_dim);
   float* scratch = static_cast<float*>(context->workspace);
-  float* delta = scratch + context->threads * floats;
-  parallel_for(context->threads, p.heads * query_tiles, [&](int64_t task, int worker) {
-    int64_t begin = task % query_tiles * kTaskLanes;
-    Backward<Operand, T>(p, delta, scratch + worker * floats)
-        .run_delta(task / query_tiles, begin, min_of(begin + kTaskLanes, p.q.rows));
+  Buffers buffers;
+  buffers.d_q = scratch + context->threads * floats;
+  buffers.delta = buffers.d_q + p.heads * queries * column_stride(p.head_dim);
+  buffers.turns = reinterpret_cast<int32_t*>(buffers.delta + p.heads * queries);
+  buffers.tiles = reinterpret_cast<KeyTile*>(buffers.turns + p.heads * queries);
+
+  int64_t tiles = 0, next_key = 0;
+  auto add_tiles = [&](int64_t begin, int64_t end, int64_t query) {
+    for (int64_t j = begin; j < end; j += kTaskLanes)
+      buffers.tiles[tiles++] = {static_cast<int32_t>(j), static_cast<int32_t>(min_of(j + kTaskLanes, end)),
+                                static_cast<int32_t>(begin), static_cast<int32_t>(query)};
+    next_key = max_of(next_key, end);
+  };
+  for_documents(p.kv_start, p.kv_end, queries, [&](int64_t t_begin, int64_t, int64_t j_begin, int64_t j_end) {
+    add_tiles(next_key, j_begin, t_begin);
+    add_tiles(j_begin, j_end, t_begin);
   });
-  // The larger tasks first.
-  parallel_for(context->threads, key_tasks + p.heads * query_tiles, [&](int64_t task, int worker) {
-    Backward<Operand, T> backward(p, delta, scratch + worker * floats);
-    if (task < key_tasks) {
-      int64_t begin = task % key_tiles * kTaskLanes;
-      backward.run_keys(task / key_tiles, begin, min_of(begin + kTaskLanes, p.k.rows));
-    } else {
-      task -= key_tasks;
-      int64_t begin = task % query_tiles * kTaskLanes;
-      backward.run_queries(task / query_tiles, begin, min_of(begin + kTaskLanes, p.q.rows));
-    }
+  add_tiles(next_key, keys, queries);
+
+  const int64_t query_tiles = (queries + kTaskLanes - 1) / kTaskLanes;
+  parallel_for(context->threads, p.heads * query_tiles, [&](int64_t task, int worker) {
+    const int64_t begin = task % query_tiles * kTaskLanes;
+    Backward<Operand, T>(p, buffers, scratch + worker * floats)
+        .run_delta(task / query_tiles, begin, min_of(begin + kTaskLanes, queries));
+  });
+  // Heads side by side: tasks that run at once seldom wait for each other.
+  parallel_for(context->threads, p.kv_heads * tiles, [&](int64_t task, int worker) {
+    Backward<Operand, T>(p, buffers, scratch + worker * floats)
+        .run_keys(task % p.kv_heads, buffers.tiles[task / p.kv_heads]);
+  });
+  parallel_rows(context, queries, [&](int64_t begin, int64_t end) {
+    Backward<Operand, T>(p, buffers, nullptr).finish_queries(begin, end);
   });
 }
 

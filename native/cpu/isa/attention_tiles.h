@@ -14,7 +14,7 @@ namespace mot {
 namespace MOT_ISA_NAMESPACE {
 namespace attention {
 
-// Sums of kGroup rows (or elements e) by kLanes lanes stay in registers. kGroup divides every head width.
+// Sums of kGroup rows (or elements e) by up to kVecs vectors stay in registers. kGroup divides every head width.
 static constexpr int kGroup = kWidth == 16 ? 8 : 4;
 static constexpr int kVecs = kWidth == 4 ? 2 : 3;
 static constexpr int kLanes = kVecs * kWidth;
@@ -27,14 +27,16 @@ static inline int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
 static inline int64_t round_up(int64_t a, int64_t b) { return (a + b - 1) / b * b; }
 
-using Sums = Vec[kGroup][kVecs];
+template <int kCount>
+using Sums = Vec[kGroup][kCount];
 
 // The scratch of one worker, in floats, of which tasks take arrays in any order.
-static constexpr int64_t kLaneArrays = 4, kScoreArrays = 3, kRowArrays = 4;
+static constexpr int64_t kLaneArrays = 4, kScoreArrays = 4, kRowArrays = 4;
 
 static inline int64_t scratch_floats(int64_t head_dim) {
+  const int64_t width = round_up(head_dim, kWidth);
   return kLaneArrays * head_dim * kTaskLanes + kScoreArrays * kRows * kLanes +
-         kRowArrays * kRows * round_up(head_dim, kWidth);
+         (kRowArrays * kRows + kTaskLanes + kGroup) * width;
 }
 
 class Scratch {
@@ -42,7 +44,7 @@ class Scratch {
   Scratch(float* begin, int64_t head_dim) : next_(begin), E_(head_dim) {}
   float* lanes() { return take(E_ * kTaskLanes); }  // [kBlocks][E or its units][kLanes]
   float* scores() { return take(kRows * kLanes); }  // [kRows or its units][kLanes]
-  float* rows() { return take(kRows * round_up(E_, kWidth)); }
+  float* rows(int64_t count = kRows) { return take(count * round_up(E_, kWidth)); }
 
  private:
   float* take(int64_t floats) {
@@ -54,43 +56,104 @@ class Scratch {
   int64_t E_;
 };
 
+// Calls f(t_begin, t_end, j_begin, j_end) for the documents in order: queries that see keys of [j_begin, j_end), which
+// no other query sees. Tiles begin where documents do, so that bits do not depend on where a document lies. Successive
+// queries that see nothing make one document.
+template <class F>
+static void for_documents(const int32_t* kv_start, const int32_t* kv_end, int64_t queries, F&& f) {
+  for (int64_t begin = 0, end; begin < queries; begin = end) {
+    const bool empty = kv_start[begin] == kv_end[begin];
+    for (end = begin + 1; end < queries; end++)
+      if (empty ? kv_start[end] < kv_end[end] : kv_start[end] >= kv_end[end - 1]) break;
+    f(begin, end, int64_t{kv_start[begin]}, int64_t{kv_end[end - 1]});
+  }
+}
+
+// Rows [begin, end) of a tile, multiples of kGroup, which the lanes of the vectors [vec, vec + vecs) of a block see.
+struct Run {
+  int begin, end, vec, vecs;
+};
+
+// Calls f with the number of vectors as a constant.
+template <int kCount>
+struct Vecs {
+  static constexpr int kValue = kCount;
+};
+template <class F>
+[[gnu::always_inline]] static inline void with_vecs(int count, F&& f) {
+  if (count == 1) return f(Vecs<1>{});
+  if (count == 2) return f(Vecs<2>{});
+  if constexpr (kVecs == 3) f(Vecs<3>{});
+}
+
 // Which lanes of the task see row r of the tile: first[r] <= lane < last[r]. Both intervals of queries over keys and of
 // keys over queries are contiguous, since kv_start and kv_end are non-decreasing.
 struct Visible {
   int64_t first[kRows], last[kRows];
 
-  bool any(int r) const { return first[r] < last[r]; }
+  bool any(int64_t r) const { return first[r] < last[r]; }
 
-  // The rows [begin, end) that lanes of a block see, in whole groups.
-  void rows_of_block(int block, int* begin, int* end) const {
-    const int64_t lane = block * kLanes;
-    int b = 0, e = kRows;
-    while (b < e && !(any(b) && first[b] < lane + kLanes && last[b] > lane)) b++;
-    while (e > b && !(any(e - 1) && first[e - 1] < lane + kLanes && last[e - 1] > lane)) e--;
-    *begin = b / kGroup * kGroup;
-    *end = static_cast<int>(round_up(e, kGroup));
+  // What is visible of a block, as runs in order: returns their number.
+  int runs(int block, Run (&out)[kRows / kGroup]) const {
+    const int64_t begin = block * kLanes, end = begin + kLanes;
+    int count = 0;
+    for (int r = 0; r < kRows; r += kGroup) {
+      int64_t low = end, high = begin;
+      for (int i = r; i < r + kGroup; i++) {
+        if (!any(i)) continue;
+        low = min_of(low, first[i]), high = max_of(high, last[i]);
+      }
+      low = max_of(low, begin), high = min_of(high, end);
+      if (low >= high) continue;
+      const int vec = static_cast<int>(low - begin) / kWidth;
+      const int vecs = static_cast<int>(high - begin + kWidth - 1) / kWidth - vec;
+      if (count && out[count - 1].end == r && out[count - 1].vec == vec && out[count - 1].vecs == vecs) {
+        out[count - 1].end += kGroup;
+      } else {
+        out[count++] = {r, r + kGroup, vec, vecs};
+      }
+    }
+    return count;
   }
 
-  // Whether all lanes of the block see all rows of the group that begins with row r.
-  bool whole(int block, int r) const {
-    for (int i = r; i < r + kGroup; i++)
-      if (first[i] > block * kLanes || last[i] < (block + 1) * kLanes) return false;
-    return true;
+  // Whether all lanes of the run see all rows of the group that begins with row r.
+  bool whole(int block, const Run& run, int r) const {
+    const int64_t begin = block * kLanes + run.vec * kWidth, end = begin + run.vecs * kWidth;
+    bool all = true;
+    for (int i = r; i < r + kGroup; i++) all &= first[i] <= begin && last[i] >= end;
+    return all;
   }
 
   Mask mask(int block, int r, int vec) const {
-    int64_t lane = block * kLanes + vec * kWidth;
+    const int64_t lane = block * kLanes + vec * kWidth;
     return mask_range(first[r] - lane, last[r] - lane);
   }
 };
 
+static constexpr float kLog2E = 1.44269504f, kLn2 = 0.693147181f;
+
+// 2^x for x up to 1 to about 1.5e-7 of its value; no less than 2^-100, which is nothing beside the largest probability and
+// keeps subnormal numbers, slow operands, away. NaN passes.
+static inline Vec exp2(Vec x) {
+  // Adding 1.5 * 2^23 + 127 rounds to an integer, which then stands in the low bits as an exponent.
+  const Vec shift = set1(0x1.8p23f + 127.f);
+  const Vec bounded = max(set1(-100.f), x), shifted = bounded + shift;
+  const Vec r = bounded - (shifted - shift);
+  Vec p = set1(0.00132647273f);
+  p = fma(p, r, set1(0.00967151299f));
+  p = fma(p, r, set1(0.0555073358f));
+  p = fma(p, r, set1(0.240222424f));
+  p = fma(p, r, set1(0.693147004f));
+  return fma(p, r, set1(1.f)) * from_bits(bits(shifted) << 23);
+}
+
 // Rows and lanes of T in memory: source(i) is a pointer to E elements, or nullptr for zeros.
 
-// [blocks][units][kLanes]; lanes from `count` on are zero.
+// [blocks][units][kLanes]; up to a whole vector, lanes from `count` on are zero.
 template <class Operand, class Source>
 static void pack_lanes(int64_t count, int64_t E, float* out, Source source) {
   const int64_t units = E / Operand::kDepth;
-  for (int64_t lane = 0; lane < kTaskLanes; lane += kWidth) {
+  for (int64_t lane = 0; lane < count; lane += kWidth) {
     float* to = out + lane / kLanes * units * kLanes + lane % kLanes;
     for (int64_t u = 0; u < units; u += kWidth) {
       Vec block[kWidth];
@@ -105,16 +168,16 @@ static void pack_lanes(int64_t count, int64_t E, float* out, Source source) {
   }
 }
 
-// For `products`: [kRows][row_stride], a row's reduction contiguous.
+// For `products`: [rows][row_stride], a row's reduction contiguous.
 template <class Operand>
 static inline int64_t row_stride(int64_t E) {
   return round_up(E / Operand::kDepth, kWidth);
 }
 
 template <class Operand, class Source>
-static void pack_rows(int64_t E, float* out, Source source) {
+static void pack_rows(int64_t rows, int64_t E, float* out, Source source) {
   const int64_t stride = row_stride<Operand>(E);
-  for (int64_t r = 0; r < kRows; r++) {
+  for (int64_t r = 0; r < rows; r++) {
     auto from = source(r);
     for (int64_t u = 0; u < stride; u += kWidth) {
       int64_t e = u * Operand::kDepth;
@@ -123,77 +186,100 @@ static void pack_rows(int64_t E, float* out, Source source) {
   }
 }
 
-// For `accumulate`: [units of kRows][column_stride], rows run along the reduction. With one step a unit that is what
-// pack_rows made already. Returns where it is.
+// For `accumulate`: [units of rows][column_stride], rows run along the reduction; `rows` is even.
 static inline int64_t column_stride(int64_t E) { return round_up(E, kWidth); }
 
 template <class Operand, class Source>
-static const float* pack_columns(int64_t E, const float* rows, float* out, Source source) {
-  if constexpr (Operand::kDepth == 1) return rows;
-  const int64_t stride = column_stride(E);
-  for (int64_t r = 0; r < kRows; r += 2) {
-    auto p = source(r), q = source(r + 1);
-    for (int64_t e = 0; e < stride; e += kWidth) {
-      Vec units = zero();
-      if (p) units = Operand::load_columns(p + e, q ? q + e : nullptr, E - e);
-      // Unit by unit, the lower half is row r: a row of zeros below a real one.
-      if (!p && q) units = from_bits(bits(Operand::load_columns(q + e, decltype(q){}, E - e)) << 16);
-      store(out + r / 2 * stride + e, units);
+static void pack_columns(int64_t rows, int64_t E, float* out, Source source) {
+  if constexpr (Operand::kDepth == 1) {
+    pack_rows<Operand>(rows, E, out, source);
+  } else {
+    const int64_t stride = column_stride(E);
+    for (int64_t r = 0; r < rows; r += 2) {
+      auto p = source(r), q = source(r + 1);
+      for (int64_t e = 0; e < stride; e += kWidth) {
+        Vec units = zero();
+        if (p) units = Operand::load_columns(p + e, q ? q + e : nullptr, E - e);
+        // Unit by unit, the lower half is row r: a row of zeros below a real one.
+        if (!p && q) units = from_bits(bits(Operand::load_columns(q + e, decltype(q){}, E - e)) << 16);
+        store(out + r / 2 * stride + e, units);
+      }
     }
   }
-  return out;
+}
+
+// Both packings of the same rows. With one step a unit they are the same: returns where the columns are.
+template <class Operand, class Source>
+static const float* pack_rows_and_columns(int64_t E, float* rows, float* columns, Source source) {
+  pack_rows<Operand>(kRows, E, rows, source);
+  if constexpr (Operand::kDepth == 1) return rows;
+  pack_columns<Operand>(kRows, E, columns, source);
+  return columns;
 }
 
 // sums[i][lane] = sum_e rows[i][e] * lanes[e][lane] for the kGroup rows from `rows` on.
-template <class Operand>
-[[gnu::always_inline]] static inline void products(const float* rows, const float* lanes, int64_t E, Sums& sums) {
+template <class Operand, int kCount>
+[[gnu::always_inline]] static inline void products(const float* rows, const float* lanes, int64_t E,
+                                                   Sums<kCount>& sums) {
   const int64_t units = E / Operand::kDepth, stride = row_stride<Operand>(E);
   MOT_UNROLL
   for (int i = 0; i < kGroup; i++) MOT_UNROLL
-  for (int v = 0; v < kVecs; v++) sums[i][v] = zero();
+  for (int v = 0; v < kCount; v++) sums[i][v] = zero();
   for (int64_t u = 0; u < units; u++) {
-    Vec b[kVecs];
+    Vec b[kCount];
     MOT_UNROLL
-    for (int v = 0; v < kVecs; v++) b[v] = load(lanes + u * kLanes + v * kWidth);
+    for (int v = 0; v < kCount; v++) b[v] = load(lanes + u * kLanes + v * kWidth);
     MOT_UNROLL
     for (int i = 0; i < kGroup; i++) {
       Vec a = broadcast_unit(rows + i * stride + u);
       MOT_UNROLL
-      for (int v = 0; v < kVecs; v++) sums[i][v] = Operand::multiply_add(sums[i][v], a, b[v]);
+      for (int v = 0; v < kCount; v++) sums[i][v] = Operand::multiply_add(sums[i][v], a, b[v]);
     }
   }
 }
 
-// y[e][lane] = y[e][lane] * factor[lane] + sum_r rows[r][e] * x[r][lane] over the rows [begin, end), multiples of
-// kGroup. factor == nullptr: 1.
-template <class Operand>
-static void accumulate(const float* columns, const float* x, int begin, int end, int64_t E, const Vec* factor,
-                       float* y) {
+// y[e][lane] = y[e][lane] * factor[lane] + sum_r columns[r][e] * x[r][lane] over rows and lanes of the run, whose
+// `vecs` is kCount. factor == nullptr: 1.
+template <class Operand, int kCount>
+static void accumulate_run(const float* columns, const float* x, const Run& run, int64_t E, const Vec* factor,
+                           float* y) {
   const int64_t stride = column_stride(E);
+  x += run.vec * kWidth, y += run.vec * kWidth;
   for (int64_t e = 0; e < E; e += kGroup) {
-    Sums sums;
+    Sums<kCount> sums;
     MOT_UNROLL
     for (int i = 0; i < kGroup; i++) MOT_UNROLL
-    for (int v = 0; v < kVecs; v++) {
+    for (int v = 0; v < kCount; v++) {
       sums[i][v] = load(y + (e + i) * kLanes + v * kWidth);
       if (factor) sums[i][v] *= factor[v];
     }
-    for (int64_t u = begin / Operand::kDepth; u < end / Operand::kDepth; u++) {
-      Vec b[kVecs];
+    for (int64_t u = run.begin / Operand::kDepth; u < run.end / Operand::kDepth; u++) {
+      Vec b[kCount];
       MOT_UNROLL
-      for (int v = 0; v < kVecs; v++) b[v] = load(x + u * kLanes + v * kWidth);
+      for (int v = 0; v < kCount; v++) b[v] = load(x + u * kLanes + v * kWidth);
       MOT_UNROLL
       for (int i = 0; i < kGroup; i++) {
         Vec a = broadcast_unit(columns + u * stride + e + i);
         MOT_UNROLL
-        for (int v = 0; v < kVecs; v++) sums[i][v] = Operand::multiply_add(sums[i][v], a, b[v]);
+        for (int v = 0; v < kCount; v++) sums[i][v] = Operand::multiply_add(sums[i][v], a, b[v]);
       }
     }
     MOT_UNROLL
     for (int i = 0; i < kGroup; i++) MOT_UNROLL
-    for (int v = 0; v < kVecs; v++) store(y + (e + i) * kLanes + v * kWidth, sums[i][v]);
+    for (int v = 0; v < kCount; v++) store(y + (e + i) * kLanes + v * kWidth, sums[i][v]);
   }
 }
+
+// The factor may be given for runs of kVecs vectors.
+template <class Operand>
+static inline void accumulate(const float* columns, const float* x, const Run& run, int64_t E, const Vec* factor,
+                              float* y) {
+  with_vecs(run.vecs,
+            [&](auto n) { accumulate_run<Operand, decltype(n)::kValue>(columns, x, run, E, factor, y); });
+}
+
+// Bytes that the backward needs beside the scratch of workers.
+int64_t backward_bytes(const OpLimits& limits);
 
 // Units of the reduction from rows r, r+1, .. (kDepth of them) of x, given as vectors of f32.
 template <class Operand>
