@@ -2,6 +2,8 @@ import type { Command } from 'commander';
 import type { PlanEntry } from '../model/model.js';
 import { bytes, printJson, table } from './common.js';
 
+const CHECKPOINTING = ['none', 'attention', 'block'] as const;
+
 interface DescribeFlags {
   json?: boolean;
   plan?: boolean;
@@ -11,7 +13,7 @@ interface DescribeFlags {
 export function registerDescribe(program: Command): void {
   program
     .command('describe')
-    .description('Show the parameters of a run config and the memory that training it takes, without training.')
+    .description('Show the parameters of a run config, and the memory and FLOPs of training it, without training.')
     .argument('<config>', 'YAML or JSON file; see recipes/')
     .argument('[key=value...]', 'settings over those of the file')
     .option('--plan', 'every tensor of the memory plan')
@@ -31,8 +33,10 @@ async function describe(path: string, overrides: string[], flags: DescribeFlags)
   const { Model } = await import('../model/model.js');
   const { vocabularyOf } = await import('../train/prepared.js');
   const { modelOptions } = await import('../train/run.js');
+  const { flopsPerToken } = await import('../model/flops.js');
   const config = readRunConfig(path, overrides);
-  const described = Model.describe(modelOfRun(config, vocabularyOf(config)), modelOptions(config));
+  const options = modelOptions(config);
+  const described = Model.describe(modelOfRun(config, vocabularyOf(config)), options);
   const { config: model, tensors, plan, arenaBytes } = described;
   const parameters = { total: described.parameters, embeddings: 0, towers: {} as Record<string, number> };
   for (const { name, shape } of tensors) {
@@ -43,8 +47,16 @@ async function describe(path: string, overrides: string[], flags: DescribeFlags)
   }
   const memory: Record<string, number> = {};
   for (const { group, bytes: size } of plan) memory[group] = (memory[group] ?? 0) + size;
+  // As if every packed sequence were one document: at most this much attention.
+  const flops = flopsPerToken(model, (config.train.seq_len + 1) / 2);
+  const step = flops.forward + flops.backward;
+  const checkpointing = CHECKPOINTING.map((mode) => ({
+    mode,
+    arenaBytes: Model.describe(model, { ...options, checkpointing: mode }).arenaBytes,
+    extraFlops: flops.again[mode] / step,
+  }));
   if (flags.json) {
-    printJson({ model, parameters, memory, arenaBytes, plan });
+    printJson({ model, parameters, flops, memory, arenaBytes, checkpointing, plan });
     return;
   }
   const number = (count: number): string => count.toLocaleString('en');
@@ -63,6 +75,17 @@ async function describe(path: string, overrides: string[], flags: DescribeFlags)
       ...Object.entries(memory).map(([group, size]) => [`  ${group}`, bytes(size).padStart(10)]),
       ['  in all, where lifetimes overlap', bytes(arenaBytes).padStart(10)],
     ]),
+    '',
+    `A token takes ${(flops.forward / 1e6).toFixed(1)} MFLOP forward and ${(flops.backward / 1e6).toFixed(1)} backward`,
+    '',
+    'Memory and work by train.checkpointing',
+    table(
+      checkpointing.map(({ mode, arenaBytes: size, extraFlops }) => [
+        `  ${mode}${mode === config.train.checkpointing ? ' (set)' : ''}`,
+        bytes(size).padStart(10),
+        extraFlops === 0 ? '' : `+ ${(100 * extraFlops).toFixed(0)} % FLOPs`,
+      ]),
+    ),
   ];
   if (flags.plan) lines.push('', planTable(plan));
   process.stdout.write(`${lines.join('\n')}\n`);

@@ -44,6 +44,11 @@ export const trainConfigSchema = z
     keep_checkpoints: count.default(2),
     /** Number format of matrix products: `bf16` (accumulated in f32, weights f32) or `f32`. */
     dtype: z.enum(['bf16', 'f32']).default('bf16'),
+    /**
+     * Activation checkpointing, what backward computes again rather than keep: `none`; `attention`, the attention branch;
+     * `block`, both branches of a layer. Less memory, more time, the same result; `mot describe` shows both.
+     */
+    checkpointing: z.enum(['none', 'attention', 'block']).default('none'),
     /** `cpu`, or `reference`: plain loops, for comparison only. */
     device: z.enum(['cpu', 'reference']).default('cpu'),
     /** 0: as many as this process may use. Results do not depend on it. */

@@ -86,6 +86,8 @@ export class Model implements AsyncDisposable {
    * @param options.kv_slots Slots of the KV cache; default 0, no `decode`.
    * @param options.positions RoPE positions; default the larger of tokens and kv_slots.
    * @param options.training Whether there are gradients and optimiser state; default true.
+   * @param options.checkpointing What training computes again in backward rather than keep: `none` (default), `attention`
+   *   or `block`.
    * @param options.seed Of the initial weights, default 0; null leaves them zero.
    * @throws MotError ERR_CONFIG, ERR_UNSUPPORTED, ERR_ARGUMENT, ERR_MEMORY, ERR_ADDON.
    */

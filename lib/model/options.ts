@@ -31,6 +31,11 @@ const createSchema = z.strictObject({
     .optional(),
   /** Whether there are gradients and optimiser state. */
   training: z.boolean().default(true),
+  /**
+   * What training computes again in backward rather than keep: `none`; `attention`, the attention branch; `block`, both
+   * branches of a layer. Less memory, more time, the same bits.
+   */
+  checkpointing: z.enum(['none', 'attention', 'block']).default('none'),
   /** Of the initial weights; null leaves them zero, to be loaded. */
   seed: z.int().min(0).nullable().default(0),
 });

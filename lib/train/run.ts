@@ -152,6 +152,7 @@ export function modelOptions({ train }: RunConfig): ModelOptions {
   return {
     device: train.device,
     dtype: train.dtype,
+    checkpointing: train.checkpointing,
     threads: train.threads,
     tokens: train.micro_sequences * train.seq_len,
     positions: train.seq_len,

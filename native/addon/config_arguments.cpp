@@ -62,6 +62,14 @@ SessionOptions to_session_options(const Napi::Value& value) {
   options.limits.tokens = to_integer(o.Get("tokens"), "options.tokens", 1, kMostRows);
   options.limits.kv_slots = to_integer(o.Get("kvSlots"), "options.kvSlots", 0, kMostRows);
   options.limits.positions = to_integer(o.Get("positions"), "options.positions", 1, kMostRows);
+  const std::string checkpointing = to_string(o.Get("checkpointing"), "options.checkpointing");
+  if (checkpointing == "attention")
+    options.limits.checkpointing = Checkpointing::kAttention;
+  else if (checkpointing == "block")
+    options.limits.checkpointing = Checkpointing::kBlock;
+  else if (checkpointing != "none")
+    throw errorf("ERR_ARGUMENT", "expected options.checkpointing to be \"none\", \"attention\" or \"block\", got \"%s\".",
+                 checkpointing.c_str());
   options.limits.training = to_boolean(o.Get("training"), "options.training");
   return options;
 }

@@ -40,6 +40,14 @@ Buffers::Buffers(const ModelConfig& c, const Limits& limits, DType operand, int6
     return pre && limits.training ? saved(name, kF32, {N, D}, kForward) : h;
   };
 
+  const bool again_attention = limits.training && limits.checkpointing != Checkpointing::kNone;
+  const bool again_mlp = limits.training && limits.checkpointing == Checkpointing::kBlock;
+  // What a branch computes again for backward: all layers use the buffers of the first.
+  auto inner = [&](bool again, const std::string& name, DType dtype, std::vector<int64_t> shape, uint32_t forward,
+                   uint32_t backward, BufferId first) {
+    if (!again) return saved(name, dtype, std::move(shape), forward);
+    return first != kNoBuffer ? first : activation(name, dtype, std::move(shape), forward | backward);
+  };
   const int64_t kept_layers = limits.training ? c.n_layers : 1;
   layers.resize(c.n_layers);
   for (int64_t i = 0; i < c.n_layers; i++) {
@@ -50,21 +58,32 @@ Buffers::Buffers(const ModelConfig& c, const Limits& limits, DType operand, int6
     }
     const std::string prefix = limits.training ? "layers." + std::to_string(i) + "." : "layers.";
     const std::string attention = prefix + "attention.", mlp = prefix + "mlp.";
+    const LayerBuffers first = i > 0 ? layers[0] : LayerBuffers{};
+    auto of_attention = [&](const char* name, DType dtype, std::vector<int64_t> shape, BufferId same) {
+      return inner(again_attention, (again_attention ? "layers.attention." : attention) + name, dtype, std::move(shape),
+                   kForwardAttention, kBackwardAttention, same);
+    };
+    auto of_mlp = [&](const char* name, DType dtype, std::vector<int64_t> shape, BufferId same) {
+      return inner(again_mlp, (again_mlp ? "layers.mlp." : mlp) + name, dtype, std::move(shape), kForwardMlp,
+                   kBackwardMlp, same);
+    };
     layer.attention = {
         .h = residual_stream(attention + "h"),
-        .x = saved(attention + "x", operand, {N, D}, kForward),
-        .qkv = saved(attention + "qkv", operand, {N, QKV}, kForwardAttention),
-        .lse = limits.training ? saved(attention + "lse", kF32, {c.n_heads, T}, kForwardAttention) : kNoBuffer,
-        .out = saved(attention + "out", operand, {N, HE}, kForwardAttention),
-        .branch = pre ? kNoBuffer : saved(attention + "branch", operand, {N, D}, kForwardAttention),
+        // Norms that come last leave x with the branch before; the others make it, and make it again.
+        .x = pre ? of_attention("x", operand, {N, D}, first.attention.x)
+                 : saved(attention + "x", operand, {N, D}, kForward),
+        .qkv = of_attention("qkv", operand, {N, QKV}, first.attention.qkv),
+        .lse = limits.training ? of_attention("lse", kF32, {c.n_heads, T}, first.attention.lse) : kNoBuffer,
+        .out = of_attention("out", operand, {N, HE}, first.attention.out),
+        .branch = pre ? kNoBuffer : of_attention("branch", operand, {N, D}, first.attention.branch),
         .norm_rstd = saved(attention + "norm_rstd", kF32, {N}, kForwardAttention),
     };
     layer.mlp = {
         .h = residual_stream(mlp + "h"),
-        .x = saved(mlp + "x", operand, {N, D}, kForward),
-        .gate_up = saved(mlp + "gate_up", operand, {N, 2 * F}, kForwardMlp),
-        .out = saved(mlp + "out", operand, {N, F}, kForwardMlp),
-        .branch = pre ? kNoBuffer : saved(mlp + "branch", operand, {N, D}, kForwardMlp),
+        .x = pre ? of_mlp("x", operand, {N, D}, first.mlp.x) : saved(mlp + "x", operand, {N, D}, kForward),
+        .gate_up = of_mlp("gate_up", operand, {N, 2 * F}, first.mlp.gate_up),
+        .out = of_mlp("out", operand, {N, F}, first.mlp.out),
+        .branch = pre ? kNoBuffer : of_mlp("branch", operand, {N, D}, first.mlp.branch),
         .norm_rstd = saved(mlp + "norm_rstd", kF32, {N}, kForwardMlp),
     };
   }

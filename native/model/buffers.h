@@ -8,24 +8,25 @@
 namespace mot {
 
 // N rows (padding included), T tokens, S keys; D, H, K, E, F, V as in ops/types.h. "operand": the compute dtype.
-// Training keeps the layer's buffers from forward to backward; without it all layers use the same ones.
+// Training keeps the layer's buffers from forward to backward, except those that Limits::checkpointing has computed
+// again: of them, and without training of all, there is one that every layer uses.
 struct LayerBuffers {
   struct Attention {
-    BufferId h;          // [N, D] f32: residual stream before
-    BufferId x;          // [N, D] operand: input of the projections (h rounded, or normalised where norms come first)
-    BufferId qkv;        // [N, (H+2K)E] operand
-    BufferId lse;        // [H, T] f32
-    BufferId out;        // [N, H*E] operand
-    BufferId branch;     // [N, D] operand: o projection, before its norm; only where norms come last
-    BufferId norm_rstd;  // [N] f32
+    BufferId h = kNoBuffer;          // [N, D] f32: residual stream before
+    BufferId x = kNoBuffer;          // [N, D] operand: input of the projections (h rounded, or normalised: norms first)
+    BufferId qkv = kNoBuffer;        // [N, (H+2K)E] operand
+    BufferId lse = kNoBuffer;        // [H, T] f32
+    BufferId out = kNoBuffer;        // [N, H*E] operand
+    BufferId branch = kNoBuffer;     // [N, D] operand: o projection, before its norm; only where norms come last
+    BufferId norm_rstd = kNoBuffer;  // [N] f32
   } attention;
   struct Mlp {
-    BufferId h;          // [N, D] f32
-    BufferId x;          // [N, D] operand
-    BufferId gate_up;    // [N, 2F] operand
-    BufferId out;        // [N, F] operand
-    BufferId branch;     // [N, D] operand
-    BufferId norm_rstd;  // [N] f32
+    BufferId h = kNoBuffer;          // [N, D] f32
+    BufferId x = kNoBuffer;          // [N, D] operand
+    BufferId gate_up = kNoBuffer;    // [N, 2F] operand
+    BufferId out = kNoBuffer;        // [N, F] operand
+    BufferId branch = kNoBuffer;     // [N, D] operand
+    BufferId norm_rstd = kNoBuffer;  // [N] f32
   } mlp;
 };
 

@@ -30,12 +30,21 @@ struct ModelConfig {
 // Throws Error("ERR_CONFIG") naming the key, what was expected, what came.
 void validate(const ModelConfig& config);
 
+// What training computes again in backward rather than keep from forward (activation checkpointing; Chen et al. 2016,
+// arXiv:1604.06174). Gradients are the same bits in every mode.
+enum class Checkpointing {
+  kNone,       // keeps everything
+  kAttention,  // computes q, k, v, attention and its output projection again, from the branch's input
+  kBlock,      // the feed-forward branch too: a layer keeps the inputs of its two branches only
+};
+
 // The plan of memory follows from these and the config, never from a batch.
 struct Limits {
   int64_t tokens;     // of one micro-batch, prefill or decode call
   int64_t kv_slots;   // slots of the KV cache (per layer); 0: no generation
   int64_t positions;  // RoPE positions: 0 <= position < positions
   bool training;      // gradients and optimiser state
+  Checkpointing checkpointing = Checkpointing::kNone;
 };
 
 }  // namespace mot

@@ -30,29 +30,35 @@ Branch mlp_branch(const Pass& p, int64_t layer) {
           p.rows(last ? kNoBuffer : next->x)};
 }
 
-void attention_forward(const Pass& p, int64_t layer) {
+// From the branch's input to the input of its last projection.
+void attention_inside(const Pass& p, int64_t layer, const Branch& branch) {
   const Engine& e = p.engine;
-  const LayerWeights& w = e.weights.layers[layer];
-  const LayerBuffers::Attention& b = e.buffers.layers[layer].attention;
-  const Branch branch = attention_branch(p, layer);
-
   branch_input(p, branch);
-  project(p, branch.x, w.qkv, p.rows(b.qkv), p.self_attn);
+  project(p, branch.x, e.weights.layers[layer].qkv, p.rows(e.buffers.layers[layer].attention.qkv), p.self_attn);
   attend(p, layer);
-  branch_output(p, branch, p.rows(b.out), w.o);
 }
 
 // With experts, the router's groups would take the place of the modality's segments here.
+void mlp_inside(const Pass& p, int64_t layer, const Branch& branch) {
+  const Engine& e = p.engine;
+  const LayerBuffers::Mlp& b = e.buffers.layers[layer].mlp;
+  branch_input(p, branch);
+  project(p, branch.x, e.weights.layers[layer].gate_up, p.rows(b.gate_up), p.mlp);
+  e.run(&OpTable::swiglu_forward, SwigluForward{.gate_up = p.rows(b.gate_up), .out = p.rows(b.out)});
+}
+
+void attention_forward(const Pass& p, int64_t layer) {
+  const Engine& e = p.engine;
+  const Branch branch = attention_branch(p, layer);
+  attention_inside(p, layer, branch);
+  branch_output(p, branch, p.rows(e.buffers.layers[layer].attention.out), e.weights.layers[layer].o);
+}
+
 void mlp_forward(const Pass& p, int64_t layer) {
   const Engine& e = p.engine;
-  const LayerWeights& w = e.weights.layers[layer];
-  const LayerBuffers::Mlp& b = e.buffers.layers[layer].mlp;
   const Branch branch = mlp_branch(p, layer);
-
-  branch_input(p, branch);
-  project(p, branch.x, w.gate_up, p.rows(b.gate_up), p.mlp);
-  e.run(&OpTable::swiglu_forward, SwigluForward{.gate_up = p.rows(b.gate_up), .out = p.rows(b.out)});
-  branch_output(p, branch, p.rows(b.out), w.down);
+  mlp_inside(p, layer, branch);
+  branch_output(p, branch, p.rows(e.buffers.layers[layer].mlp.out), e.weights.layers[layer].down);
 }
 
 void mlp_backward(const Pass& p, int64_t layer) {
@@ -62,6 +68,11 @@ void mlp_backward(const Pass& p, int64_t layer) {
   const Branch branch = mlp_branch(p, layer);
   const Matrix gate_up = p.rows(b.gate_up), d_out = p.rows(e.buffers.d_mlp);
 
+  if (e.limits.checkpointing == Checkpointing::kBlock) {
+    mlp_inside(p, layer, branch);
+    if (!e.norms_first()) project(p, p.rows(b.out), w.down, branch.branch, p.mlp);
+    p.check_abort();
+  }
   branch_output_backward(p, branch, p.rows(b.out), w.down, d_out);
   e.run(&OpTable::swiglu_backward, SwigluBackward{.gate_up = gate_up, .d_out = d_out, .d_gate_up = gate_up});
   branch_input_backward(p, branch, w.gate_up, gate_up);
@@ -73,6 +84,11 @@ void attention_backward(const Pass& p, int64_t layer) {
   const LayerBuffers::Attention& b = e.buffers.layers[layer].attention;
   const Branch branch = attention_branch(p, layer);
 
+  if (e.limits.checkpointing != Checkpointing::kNone) {
+    attention_inside(p, layer, branch);
+    if (!e.norms_first()) project(p, p.rows(b.out), w.o, branch.branch, p.self_attn);
+    p.check_abort();
+  }
   branch_output_backward(p, branch, p.rows(b.out), w.o, p.rows(e.buffers.d_attention));
   attend_backward(p, layer);
   branch_input_backward(p, branch, w.qkv, p.rows(e.buffers.d_qkv));
