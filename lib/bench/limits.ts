@@ -29,8 +29,8 @@ export async function limitsSuite({ threads, repeats, progress }: BenchContext):
     return { name, dtype, threads, ...times, [limit.endsWith('gflops') ? 'gflops' : 'gbps']: speed, limit };
   };
   return [
-    of('1 GFLOP of multiply-adds, f32', 'f32', 'f32_gflops'),
-    of('1 GFLOP of multiply-adds, bf16', 'bf16', 'bf16_gflops'),
+    of('1 GFLOP of multiply-adds', 'f32', 'f32_gflops'),
+    of('1 GFLOP of multiply-adds', 'bf16', 'bf16_gflops'),
     of('1 GB read from DRAM', 'f32', 'read_gbps'),
     of('1 GB copied in DRAM', 'f32', 'copy_gbps'),
   ];

@@ -1,32 +1,34 @@
 import type { BenchCase, BenchResult } from './types.js';
 
-const NAME_WIDTH = 45;
+const NAME_WIDTH = 43;
 
 /** A suite for people: limits, one line a case, worst and mean share; at most 100 columns. */
 export function benchTable({ suite, machine, limits, summary, cases }: BenchResult): string {
   const threads = Math.max(...cases.map((one) => one.threads));
   const lines = [
-    `${suite}: ${machine.cpu}, ${machine.instructions}, ${threads} thread${threads === 1 ? '' : 's'}`,
+    `${suite} on ${machine.cpu}, ${machine.instructions}, ${threads} thread${threads === 1 ? '' : 's'}`,
     `limits: f32 ${limits.f32_gflops.toFixed(0)} GFLOP/s, bf16 ${limits.bf16_gflops.toFixed(0)} GFLOP/s, ` +
       `read ${limits.read_gbps.toFixed(1)} GB/s, copy ${limits.copy_gbps.toFixed(1)} GB/s`,
     '',
     [
       'case'.padEnd(NAME_WIDTH),
+      'type',
       'median ms'.padStart(9),
       'p10-p90'.padStart(13),
-      'speed'.padStart(15),
+      'speed'.padStart(13),
       'limit'.padStart(5),
       'ratio'.padStart(6),
     ].join(' '),
   ];
   for (const one of cases) {
-    const [name, ...rest] = wrap(`${one.name}${one.dtype === 'i32' ? '' : ` ${one.dtype}`}`);
+    const [name, ...rest] = wrap(one.name);
     lines.push(
       [
         name!.padEnd(NAME_WIDTH),
+        one.dtype.padEnd(4),
         number(one.median_ms).padStart(9),
         `${number(one.p10_ms)}-${number(one.p90_ms)}`.padStart(13),
-        speed(one).padStart(15),
+        speed(one).padStart(13),
         percent(one.share_of_limit).padStart(5),
         (one.ratio_to_dense ?? one.ratio_to_gemm)?.toFixed(3).padStart(6) ?? '',
       ]

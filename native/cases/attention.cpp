@@ -153,6 +153,7 @@ void add_attention_cases(std::vector<OpCase>& list) {
            {"large_scores", 96, 96, 2, 2, 64, 0, causal, 30},
            {"widest_head", 40, 40, 1, 1, 256, 0, causal},
            {"bench_documents_1024", 4096, 4096, 8, 8, 64, 0, documents({1024})},
+           {"bench_documents_512", 4096, 4096, 8, 8, 64, 0, documents({512})},
            {"bench_packed_128", 4096, 4096, 8, 8, 64, 0, documents({128})},
        })
     list.push_back(make(s));
