@@ -2,10 +2,10 @@
 
     python3 server.py --peer torch_eager|torch_compile|onednn|openblas --threads N
 
-First line of the answers: {"ready": true, "version": "..."} or {"error": "...", "install": "..."}. Then, for every request
-{"case", "op", "variant", "shape", "dtype", "threads", "repeats"}: {"ms": [...], "parts": {name: [...]}, "peak_rss_mb": x}, times of
+First line of the answers: {"ready": true, "version": "..."} or {"error": "...", "install": "package"}. Then to every request
+{"op", "variant", "shape", "dtype", "threads", "repeats"}: {"ms": [...], "parts": {name: [...]}, "peak_rss_mb": x}, times of
 `repeats` runs, or {"error": "..."}. The first request of a case builds and warms it; later ones go on with it, so that
-contenders can take turns.
+contenders can take turns. {"forget": true} drops the cases made so far.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import time
 MODULES = {
     "openblas": {"gemm": "numpy_ops"},
     "onednn": {"gemm": "torch_ops"},
-    "torch_eager": {op: "torch_ops" for op in ("gemm", "attention", "loss", "optimizer")} | {"step": "torch_step"},
+    "torch_eager": {op: "torch_ops" for op in ("gemm", "attention", "loss", "optimizer", "grad_norm")} | {"step": "torch_step"},
     "torch_compile": {"loss": "torch_ops", "optimizer": "torch_ops", "step": "torch_step"},
 }
 WARM_UP_RUNS = 2
@@ -70,34 +70,35 @@ def reset_peak():
 class Server:
     def __init__(self, peer, threads):
         self.peer, self.threads = peer, threads
-        self.key, self.run = None, None
+        self.cases = {}
 
-    def prepare(self, request):
+    def prepared(self, request):
         key = json.dumps({name: request.get(name) for name in ("op", "variant", "shape", "dtype")}, sort_keys=True)
-        if key == self.key:
-            return
-        self.key, self.run = None, None
-        gc.collect()
-        module = MODULES[self.peer].get(request["op"])
-        if module is None:
-            raise ValueError(f"{self.peer} has no {request['op']}")
-        self.run = importlib.import_module(module).build(self.peer, request)
-        for _ in range(WARM_UP_RUNS):
-            self.run()
-        self.key = key
-        reset_peak()
+        if key not in self.cases:
+            module = MODULES[self.peer].get(request["op"])
+            if module is None:
+                raise ValueError(f"{self.peer} has no {request['op']}")
+            run = importlib.import_module(module).build(self.peer, request)
+            for _ in range(WARM_UP_RUNS):
+                run()
+            self.cases[key] = run
+            reset_peak()
+        return self.cases[key]
 
     def answer(self, request):
+        if request.get("forget"):
+            self.cases.clear()
+            gc.collect()
+            return {}
         if request["threads"] != self.threads:
             raise ValueError(f"this server was started for {self.threads} threads, the request says {request['threads']}")
-        self.prepare(request)
+        run = self.prepared(request)
         times = {}
         for _ in range(request["repeats"]):
             begin = time.perf_counter()
-            parts = self.run() or {}
+            parts = run() or {}
             total = (time.perf_counter() - begin) * 1e3
-            # A case that prepares something before each run gives its own total.
-            for name, ms in ({"ms": total} | parts).items():
+            for name, ms in {"ms": total, **parts}.items():
                 times.setdefault(name, []).append(ms)
         if request["repeats"] > 0:
             time.sleep(SETTLE_S)

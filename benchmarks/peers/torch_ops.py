@@ -12,7 +12,7 @@ DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 def build(peer, request):
     """A function that does the work once, with its parts' times in ms as result where it has parts."""
     torch.manual_seed(0)
-    builders = {"gemm": gemm, "attention": attention, "loss": loss, "optimizer": optimizer}
+    builders = {"gemm": gemm, "attention": attention, "loss": loss, "optimizer": optimizer, "grad_norm": grad_norm}
     return builders[request["op"]](peer, request["shape"], DTYPES[request["dtype"]], request.get("variant"))
 
 
@@ -55,12 +55,11 @@ def forward_backward(forward, inputs):
 
 
 def attention(_peer, shape, dtype, _variant):
-    """shape: {"batch", "heads", "kv_heads", "tokens", "head_dim", "pass": "forward" | "both", "document"?}.
+    """shape: {"batch", "heads", "kv_heads", "tokens", "head_dim", "document"?}; forward, then backward.
 
     Causal; with "document" (positions a document) tokens see their own document only, by a mask, as SDPA takes it."""
     B, H, K, T, E = (shape[name] for name in ("batch", "heads", "kv_heads", "tokens", "head_dim"))
-    both = shape["pass"] == "both"
-    q, k, v = (torch.randn(B, heads, T, E, dtype=dtype, requires_grad=both) for heads in (H, K, K))
+    q, k, v = (torch.randn(B, heads, T, E, dtype=dtype, requires_grad=True) for heads in (H, K, K))
     options = {"is_causal": True}
     if shape.get("document"):
         document = torch.arange(T) // shape["document"]
@@ -68,13 +67,8 @@ def attention(_peer, shape, dtype, _variant):
     if H != K:
         options["enable_gqa"] = True
 
-    def forward():
-        return F.scaled_dot_product_attention(q, k, v, **options)
-
-    if not both:
-        return lambda: discard(forward())
     gradient = torch.randn(B, H, T, E, dtype=dtype)
-    return forward_backward(lambda: (forward(), gradient), (q, k, v))
+    return forward_backward(lambda: (F.scaled_dot_product_attention(q, k, v, **options), gradient), (q, k, v))
 
 
 def loss(peer, shape, dtype, _variant):
@@ -91,18 +85,17 @@ def loss(peer, shape, dtype, _variant):
 
 
 def optimizer(peer, shape, _dtype, variant):
-    """AdamW on f32 tensors. shape: {"sizes": elements of each tensor, "clip": gradient norm first}; variant: "foreach",
-    "fused", or None for the compiled step."""
+    """AdamW on f32 tensors. shape: {"sizes": elements of each tensor}; variant: "foreach", "fused", None where compiled."""
     parameters = [torch.nn.Parameter(torch.randn(size)) for size in shape["sizes"]]
     for parameter in parameters:
         parameter.grad = torch.randn_like(parameter)
     how = {variant: True} if variant else {"foreach": True}
     adamw = torch.optim.AdamW(parameters, lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1, **how)
+    step = torch.compile(adamw.step) if peer == "torch_compile" else adamw.step
+    return lambda: discard(step())
 
-    def step():
-        if shape.get("clip"):
-            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        adamw.step()
 
-    compiled = torch.compile(step) if peer == "torch_compile" else step
-    return lambda: discard(compiled())
+def grad_norm(_peer, shape, _dtype, _variant):
+    """Euclidean norm of all f32 tensors together. shape: {"sizes": elements of each tensor}."""
+    tensors = [torch.randn(size) for size in shape["sizes"]]
+    return lambda: discard(torch.nn.utils.get_total_norm(tensors))

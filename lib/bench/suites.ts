@@ -50,6 +50,10 @@ export const SUITES = {
     about: 'a fresh process: loading the addon, the first step',
     run: async (context) => (await import('./startup.js')).startupSuite(context),
   },
+  binding: {
+    about: 'a call into an addon: node-addon-api against V8 by nan',
+    run: async (context) => (await import('./binding.js')).bindingSuite(context),
+  },
 } satisfies Record<string, Suite>;
 
 /** Name of a suite. */

@@ -30,7 +30,7 @@ export function benchTable({ suite, machine, limits, summary, cases }: BenchResu
         `${number(one.p10_ms)}-${number(one.p90_ms)}`.padStart(13),
         speed(one).padStart(13),
         percent(one.share_of_limit).padStart(5),
-        (one.ratio_to_dense ?? one.ratio_to_gemm)?.toFixed(3).padStart(6) ?? '',
+        (one.ratio_to_dense ?? one.ratio_to_gemm ?? one.ratio_to_nan)?.toFixed(3).padStart(6) ?? '',
       ]
         .join(' ')
         .trimEnd(),
@@ -62,9 +62,10 @@ function notes(one: BenchCase): string[] {
       : [];
 }
 
-function speed({ gflops, gbps, tokens_per_s }: BenchCase): string {
+function speed({ gflops, gbps, tokens_per_s, ns_per_call }: BenchCase): string {
   if (gflops !== undefined) return `${gflops.toFixed(0)} GFLOP/s`;
   if (gbps !== undefined) return `${gbps.toFixed(gbps < 10 ? 2 : 1)} GB/s`;
+  if (ns_per_call !== undefined) return `${number(ns_per_call)} ns`;
   return tokens_per_s === undefined ? '' : `${(tokens_per_s / 1e6).toFixed(1)} Mtokens/s`;
 }
 

@@ -35,6 +35,10 @@ export interface BenchCase {
   ratio_to_dense?: number;
   /** Time for one FLOP / that of a matrix product of the same shape: median of the rounds. */
   ratio_to_gemm?: number;
+  /** Time of one call, of a suite that times calls. */
+  ns_per_call?: number;
+  /** Time / that of the same call through V8's own interface: median of the rounds. */
+  ratio_to_nan?: number;
   /** Loading a batch / a step on it at the processor's peak, so the largest share that it can have. */
   share_of_step?: number;
   /** Peak memory of a process that does nothing else. */
@@ -84,10 +88,10 @@ export interface BenchContext {
   dtypes: readonly Dtype[];
   /** Rounds to time: what was asked for, or the suite's own number. */
   repeats(usual: number): number;
-  /** Limits measured before the suite. */
+  /** Limits as measured before the suite. */
   limits: Limits;
-  /** Says what is being timed. */
-  progress(what: string): void;
+  /** To be called before each part: says what is timed next, and measures the limits anew when that was seconds ago. */
+  begin(what: string): Promise<void>;
 }
 
 /** A suite: one subject, timed. The runner adds limits, machine and shares. */
