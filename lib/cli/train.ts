@@ -1,9 +1,11 @@
 import type { Command } from 'commander';
-import { printJson } from './common.js';
+import type { OpSummary } from '../train/profile.js';
+import { printJson, table } from './common.js';
 
 interface TrainFlags {
   resume?: boolean;
   json?: boolean;
+  profile?: string;
 }
 
 /** Adds `mot train`. */
@@ -14,6 +16,10 @@ export function registerTrain(program: Command): void {
     .argument('<config>', 'YAML or JSON file; see recipes/')
     .argument('[key=value...]', 'settings over those of the file: out=DIR, model.d_model=128, train.lr=0.001')
     .option('--resume', 'go on from the newest checkpoint of the run folder, or start where there is none')
+    .option(
+      '--profile <file>',
+      'write a Chrome trace of three steps (ui.perfetto.dev opens it); list the ten dearest ops',
+    )
     .option('--json', 'print the last metrics as JSON')
     .addHelpText(
       'after',
@@ -23,7 +29,8 @@ Ctrl-C finishes the step, saves a checkpoint and exits; a second Ctrl-C exits at
 Examples:
   mot train recipes/smoke.yaml
   mot train recipes/start.yaml out=runs/wide model.d_model=192 train.steps=2000
-  mot train recipes/start.yaml out=runs/wide --resume`,
+  mot train recipes/start.yaml out=runs/wide --resume
+  mot train recipes/smoke.yaml out=runs/p train.steps=100 --profile trace.json`,
     )
     .action((config: string, overrides: string[], flags: TrainFlags) => trainCommand(config, overrides, flags));
 }
@@ -41,7 +48,9 @@ async function trainCommand(path: string, overrides: string[], flags: TrainFlags
       progress: consoleProgress(),
       preparation: consolePreparation(),
       stop: stop.signal,
+      ...(flags.profile === undefined ? {} : { profile: flags.profile }),
     });
+    if (result.ops && !flags.json) process.stderr.write(`${opTable(result.ops)}\n`);
     if (flags.json) printJson(result);
     else if (result.finished) process.stdout.write(`${result.checkpoint}\n`);
     else
@@ -51,6 +60,22 @@ async function trainCommand(path: string, overrides: string[], flags: TrainFlags
   } finally {
     stop.release();
   }
+}
+
+/** The ten dearest ops of a step. */
+function opTable(ops: readonly OpSummary[]): string {
+  const rows = ops
+    .slice(0, 10)
+    .map(({ op, calls, ms, share, gflops, gbps, shareOfLimit }) => [
+      op,
+      Math.round(calls),
+      ms.toFixed(2).padStart(9),
+      `${(100 * share).toFixed(1)} %`.padStart(7),
+      gflops.toFixed(0).padStart(8),
+      gbps.toFixed(1).padStart(6),
+      `${(100 * shareOfLimit).toFixed(0)} %`.padStart(8),
+    ]);
+  return table([['op', 'calls', 'ms a step', '  share', ' GFLOP/s', '  GB/s', 'of limit'], ...rows]);
 }
 
 /** The first SIGINT or SIGTERM raises the signal; the second ends the process. */

@@ -10,6 +10,7 @@ import { Model, type ModelOptions } from '../model/model.js';
 import { MODEL_FILE, OPTIMIZER_FILE, writeCheckpoint, type TrainerState } from './checkpoint.js';
 import { isStep, type MetricsLine } from './metrics.js';
 import { silent, type Progress } from './progress.js';
+import { StepProfiler, type OpSummary } from './profile.js';
 import { datasetFolder } from './prepared.js';
 import { openRunFolder } from './run_folder.js';
 import { runTrainer, type Trainer } from './trainer.js';
@@ -24,6 +25,8 @@ export interface RunOptions {
   preparation?: PrepareProgress;
   /** Raised to finish the step, save and return. */
   stop?: AbortSignal;
+  /** File for a Chrome trace of three steps, every op with its time, FLOPs, bytes and share of the limit. */
+  profile?: string;
 }
 
 /** Where a run stands. */
@@ -38,6 +41,8 @@ export interface RunResult {
   checkpoint: string;
   /** The last step and the last validation of each split. */
   last: MetricsLine[];
+  /** The ops of the profiled steps, the dearest first; only with `profile`. */
+  ops?: OpSummary[];
 }
 
 /** Splits that training does not see; both are watched. */
@@ -52,7 +57,7 @@ const WATCHED: readonly SplitName[] = ['validation', 'heldout'];
  *   ERR_NOT_FINITE.
  */
 export async function runTraining(config: RunConfig, options: RunOptions = {}): Promise<RunResult> {
-  const { resume = false, progress = silent, preparation, stop } = options;
+  const { resume = false, progress = silent, preparation, stop, profile } = options;
   const dataset = await datasetFolder(config, {
     ...(preparation ? { progress: preparation } : {}),
     ...(stop ? { signal: stop } : {}),
@@ -88,6 +93,8 @@ export async function runTraining(config: RunConfig, options: RunOptions = {}): 
     };
     state.config = { ...resolved };
     state.dataset.folder = dataset;
+    const profiler =
+      profile === undefined ? null : new StepProfiler(profile, model, config.train.dtype, config.train.threads);
     let checkpoint = '';
     if (folder.checkpoint) {
       checkpoint = folder.checkpoint.path;
@@ -138,9 +145,18 @@ export async function runTraining(config: RunConfig, options: RunOptions = {}): 
         });
       },
       progress,
+      ...(profiler ? { profiler } : {}),
       ...(stop ? { stop } : {}),
     });
-    return { out: config.out, step: state.step, finished, checkpoint, last: [...last.values()] };
+    const ops = await profiler?.finish();
+    return {
+      out: config.out,
+      step: state.step,
+      finished,
+      checkpoint,
+      last: [...last.values()],
+      ...(ops ? { ops } : {}),
+    };
   } finally {
     folder.metrics.close();
     for (const source of sources) source.close();

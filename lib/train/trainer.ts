@@ -39,6 +39,8 @@ export interface Trainer {
   /** Saves model and state. */
   checkpoint: (state: TrainerState) => Promise<void>;
   progress?: Progress;
+  /** Told of every step, before and after. */
+  profiler?: { before(left: number): Promise<void>; after(step: number): Promise<void> };
   /** Raised to finish the step, save and return. */
   stop?: AbortSignal;
 }
@@ -66,9 +68,11 @@ export async function runTrainer(trainer: Trainer): Promise<boolean> {
     let prepared = prepare(trainer);
     while (state.step < settings.steps && !stop?.aborted) {
       const batch = await prepared;
+      await trainer.profiler?.before(settings.steps - state.step);
       const running = trainStep(trainer, batch);
       if (state.step + 1 < settings.steps) prepared = prepare(trainer);
       const metrics = await running;
+      await trainer.profiler?.after(state.step);
       state.elapsed = before + (performance.now() - began) / 1000;
       metrics.elapsed = round(state.elapsed, 3);
       trainer.record(metrics);
