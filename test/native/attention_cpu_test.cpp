@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -212,12 +213,46 @@ TEST_P(AttentionCpu, MatchesTheReference) {
 
 TEST_P(AttentionCpu, BitsDoNotDependOnThreads) {
   const OpTable* table = cpu_backend_variant(GetParam());
-  for (const Shape& shape : shapes()) {
-    SCOPED_TRACE(shape.name);
-    Data one(shape, kF32), three(shape, kF32);
-    one.run(*table, 1);
-    three.run(*table, 3);
-    EXPECT_EQ(one.memory, three.memory);
+  std::vector<Shape> list = shapes();
+  // Key tiles of one head at once, which add to the same d_q.
+  list.push_back(with(packed("one_head", {900}, false), 1, 1, 16));
+  for (const Shape& shape : list)
+    for (DType dtype : {kF32, kBF16}) {
+      SCOPED_TRACE(shape.name + " " + dtype_name(dtype));
+      Data one(shape, dtype), three(shape, dtype);
+      one.run(*table, 1);
+      three.run(*table, 3);
+      EXPECT_EQ(one.memory, three.memory);
+      EXPECT_EQ(0, std::memcmp(one.lse.data(), three.lse.data(), one.lse.size() * sizeof(float)));
+    }
+}
+
+// A document alone, and the same between others, of a length that is no multiple of anything.
+TEST_P(AttentionCpu, BitsDoNotDependOnWhereADocumentLies) {
+  const int64_t length = 211, before = 37 + 102;
+  const Shape alone_shape = with(packed("alone", {211}, true), 4, 2, 40);
+  const Shape among_shape = with(packed("among", {37, 102, 211, 50}, true), 4, 2, 40, 5);
+  for (DType dtype : {kF32, kBF16}) {
+    SCOPED_TRACE(dtype_name(dtype));
+    Data alone(alone_shape, dtype), among(among_shape, dtype);
+    auto rows_of = [&](int64_t t, auto f) {
+      for (auto m : {&Data::q, &Data::k, &Data::v, &Data::d_q, &Data::d_k, &Data::d_v})
+        f(alone.*m, t, among.*m, before + t);
+      for (auto m : {&Data::out, &Data::d_out}) f(alone.*m, alone.out_row[t], among.*m, among.out_row[before + t]);
+    };
+    for (int64_t t = 0; t < length; t++)
+      rows_of(t, [](const Matrix& from, int64_t i, const Matrix& to, int64_t j) {
+        for (int64_t c = 0; c < from.cols; c++) Data::set(to, j, c, Data::get(from, i, c));
+      });
+    alone.run(*cpu_backend_variant(GetParam()), 1);
+    among.run(*cpu_backend_variant(GetParam()), 2);
+    for (int64_t t = 0; t < length; t++)
+      rows_of(t, [&](const Matrix& a, int64_t i, const Matrix& b, int64_t j) {
+        for (int64_t c = 0; c < a.cols; c++) ASSERT_EQ(Data::get(a, i, c), Data::get(b, j, c)) << t << " " << c;
+      });
+    for (int64_t head = 0; head < alone_shape.heads; head++)
+      for (int64_t t = 0; t < length; t++)
+        ASSERT_EQ(alone.lse[head * alone.q.rows + t], among.lse[head * among.q.rows + before + t]);
   }
 }
 

@@ -59,7 +59,8 @@ class Forward {
 
     Visible visible;
     int64_t first = 0, last = 0;
-    for (int64_t j0 = p_.kv_start[begin]; j0 < p_.kv_end[end - 1]; j0 += kRows) {
+    keys_end_ = p_.kv_end[end - 1];
+    for (int64_t j0 = p_.kv_start[begin]; j0 < keys_end_; j0 += kRows) {
       for (int r = 0; r < kRows; r++) {
         while (first < count && p_.kv_end[begin + first] <= j0 + r) first++;
         while (last < count && p_.kv_start[begin + last] <= j0 + r) last++;
@@ -76,7 +77,8 @@ class Forward {
         for (int i = 0; i < kVecs; i++) factor[i] = block_max[i];
         for (int i = 0; i < run_count; i++)
           with_vecs(runs[i].vecs, [&](auto n) {
-            scores<decltype(n)::kValue>(visible, block, runs[i], k, q + block * units * kLanes, s, block_max);
+            scores<decltype(n)::kValue>(visible, block, runs[i], j0 + kRows, k, q + block * units * kLanes, s,
+                                        block_max);
           });
         for (int i = 0; i < kVecs; i++) {
           factor[i] = exp2(factor[i] - block_max[i]);
@@ -93,13 +95,17 @@ class Forward {
     finish(begin, count, max_score, sum, y);
   }
 
-  // s = scale * log2(e) * k . q, -infinity where not visible; raises max_score to the largest.
+  // s = scale * log2(e) * k . q, -infinity where not visible; raises max_score to the largest. Meanwhile the tile from
+  // key next on is fetched.
   template <int kCount>
-  void scores(const Visible& visible, int block, const Run& run, const float* k, const float* q, float* s,
+  void scores(const Visible& visible, int block, const Run& run, int64_t next, const float* k, const float* q, float* s,
               Vec* max_score) {
     const Vec scale = set1(static_cast<float>(p_.scale * kLog2E));
     q += run.vec * kWidth, s += run.vec * kWidth, max_score += run.vec;
     for (int r = run.begin; r < run.end; r += kGroup) {
+      if (block == 0)
+        for (int64_t j = next + r; j < min_of(next + r + kGroup, keys_end_); j++)
+          prefetch_row(key(j), E_), prefetch_row(value(j), E_);
       Sums<kCount> x;
       products<Operand, kCount>(k + r * row_stride<Operand>(E_), q, E_, x);
       const bool whole = visible.whole(block, run, r);
@@ -139,8 +145,7 @@ class Forward {
 
   void scale_lanes(const Vec* factor, float* y) {
     for (int64_t e = 0; e < E_; e++)
-      for (int v = 0; v < kVecs; v++)
-        store(y + e * kLanes + v * kWidth, load(y + e * kLanes + v * kWidth) * factor[v]);
+      for (int v = 0; v < kVecs; v++) store(y + e * kLanes + v * kWidth, load(y + e * kLanes + v * kWidth) * factor[v]);
   }
 
   void finish(int64_t begin, int64_t count, const Vec* max_score, const Vec* sum, float* y) {
@@ -198,7 +203,7 @@ class Forward {
   const AttentionForward& p_;
   const int64_t E_, group_;
   float* const scratch_;
-  int64_t head_ = 0, kv_column_ = 0;  // of the task
+  int64_t head_ = 0, kv_column_ = 0, keys_end_ = 0;  // of the task
 };
 
 template <class Operand, class T>

@@ -1,6 +1,6 @@
-// Contract: ops/attention.h. One pass: a task keeps a tile of keys of one key/value head, walks the queries that see it,
-// computes the scores once, and sums d_k and d_v to their end. d_q is summed in an f32 buffer to which all key tiles of
-// a document add, one after the other in the order of keys, so bits do not depend on the number of threads.
+// Contract: ops/attention.h. One pass: a task keeps a tile of keys of one key/value head, walks the queries that see
+// it, computes the scores once, and sums d_k and d_v to their end. d_q is summed in an f32 buffer to which all key
+// tiles of a document add, one after the other in the order of keys, so bits do not depend on the number of threads.
 #if defined(__unix__) || defined(__APPLE__)
 #include <sched.h>
 #endif
@@ -83,8 +83,7 @@ class Backward {
       for (int64_t t0 = t_first; t0 < t_end; t0 += kRows) add_queries(head, t0, t_end, tile);
     unpack_lanes(d_k_, count, E_, set1(static_cast<float>(p_.scale)),
                  [&](int64_t lane) { return row_of(p_.d_k, begin + lane, kv_head * E_); });
-    unpack_lanes(d_v_, count, E_, set1(1.f),
-                 [&](int64_t lane) { return row_of(p_.d_v, begin + lane, kv_head * E_); });
+    unpack_lanes(d_v_, count, E_, set1(1.f), [&](int64_t lane) { return row_of(p_.d_v, begin + lane, kv_head * E_); });
   }
 
   // Writes d_q of the queries [begin, end) of all heads.
@@ -112,6 +111,12 @@ class Backward {
       lse_[r] = r < rows ? p_.lse[at + r] * kLog2E : 0.f;
       delta_[r] = r < rows ? buffers_.delta[at + r] : 0.f;
     }
+    auto prefetch = [&](int64_t r) {
+      for (int64_t t = t0 + kRows + r; t < min_of(t0 + kRows + r + kGroup, t_end); t++) {
+        prefetch_row(query(head, t), E_);
+        if (p_.out_row[t] >= 0) prefetch_row(output_row(p_.d_out, head, t), E_);
+      }
+    };
     bool my_turn = false;
     for (int block = 0; block < kBlocks; block++) {
       Run runs[kRows / kGroup];
@@ -119,7 +124,7 @@ class Backward {
       const float *k = k_ + block * units * kLanes, *v = v_ + block * units * kLanes;
       for (int i = 0; i < run_count; i++)
         with_vecs(runs[i].vecs, [&](auto n) {
-          probabilities<decltype(n)::kValue>(visible, block, runs[i], k);
+          probabilities<decltype(n)::kValue>(visible, block, runs[i], k, prefetch);
           score_gradients<decltype(n)::kValue>(runs[i], v);
         });
       const float* p = kRounds ? p_units_ : p_scores_;
@@ -134,8 +139,8 @@ class Backward {
     __atomic_fetch_add(buffers_.turns + at, 1, __ATOMIC_RELEASE);
   }
 
-  // Until the key tiles before this one have added to d_q of the tile of queries. Their tasks began earlier, since tasks
-  // are taken in order, so one of them always goes on.
+  // Until the key tiles before this one have added to d_q of the tile of queries. Their tasks began earlier, since
+  // tasks are taken in order, so one of them always goes on.
   void wait_for_turn(int64_t at, const KeyTile& tile, int64_t t0) const {
     const int64_t first = (p_.kv_start[t0] - tile.document_key) / kTaskLanes;
     const int64_t turn = (tile.begin - tile.document_key) / kTaskLanes - first;
@@ -149,9 +154,7 @@ class Backward {
     }
   }
 
-  float* d_q_row(int64_t head, int64_t t) const {
-    return buffers_.d_q + (head * p_.q.rows + t) * column_stride(E_);
-  }
+  float* d_q_row(int64_t head, int64_t t) const { return buffers_.d_q + (head * p_.q.rows + t) * column_stride(E_); }
 
   const T* query(int64_t head, int64_t t) const {
     return static_cast<const T*>(p_.q.data) + t * p_.q.stride + head * E_;
@@ -200,12 +203,13 @@ class Backward {
     return visible;
   }
 
-  // p = exp(scale * q . k - lse), 0 where not visible.
-  template <int kCount>
-  void probabilities(const Visible& visible, int block, const Run& run, const float* k) {
+  // p = exp(scale * q . k - lse), 0 where not visible. prefetch(r): what the next tile needs for the group of row r.
+  template <int kCount, class Prefetch>
+  void probabilities(const Visible& visible, int block, const Run& run, const float* k, Prefetch prefetch) {
     const Vec scale = set1(static_cast<float>(p_.scale * kLog2E));
     float* p = p_scores_ + run.vec * kWidth;
     for (int r = run.begin; r < run.end; r += kGroup) {
+      if (block == 0) prefetch(r);
       Sums<kCount> x;
       products<Operand, kCount>(q_ + r * row_stride<Operand>(E_), k + run.vec * kWidth, E_, x);
       const bool whole = visible.whole(block, run, r);

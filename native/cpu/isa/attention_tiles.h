@@ -132,8 +132,8 @@ struct Visible {
 
 static constexpr float kLog2E = 1.44269504f, kLn2 = 0.693147181f;
 
-// 2^x for x up to 1 to about 1.5e-7 of its value; no less than 2^-100, which is nothing beside the largest probability and
-// keeps subnormal numbers, slow operands, away. NaN passes.
+// 2^x for x up to 1 to about 1.5e-7 of its value; no less than 2^-100, which is nothing beside the largest probability
+// and keeps subnormal numbers, slow operands, away. NaN passes.
 static inline Vec exp2(Vec x) {
   // Adding 1.5 * 2^23 + 127 rounds to an integer, which then stands in the low bits as an exponent.
   const Vec shift = set1(0x1.8p23f + 127.f);
@@ -149,10 +149,18 @@ static inline Vec exp2(Vec x) {
 
 // Rows and lanes of T in memory: source(i) is a pointer to E elements, or nullptr for zeros.
 
+// Rows of one head lie so far apart that the processor foresees none of them and keeps few.
+template <class T>
+[[gnu::always_inline]] static inline void prefetch_row(const T* row, int64_t E) {
+  for (int64_t e = 0; e < E; e += static_cast<int64_t>(64 / sizeof(T))) __builtin_prefetch(row + e, 0, 2);
+}
+
 // [blocks][units][kLanes]; up to a whole vector, lanes from `count` on are zero.
 template <class Operand, class Source>
 static void pack_lanes(int64_t count, int64_t E, float* out, Source source) {
   const int64_t units = E / Operand::kDepth;
+  for (int64_t lane = 0; lane < count; lane++)
+    if (auto row = source(lane)) prefetch_row(row, E);
   for (int64_t lane = 0; lane < count; lane += kWidth) {
     float* to = out + lane / kLanes * units * kLanes + lane % kLanes;
     for (int64_t u = 0; u < units; u += kWidth) {
@@ -274,8 +282,7 @@ static void accumulate_run(const float* columns, const float* x, const Run& run,
 template <class Operand>
 static inline void accumulate(const float* columns, const float* x, const Run& run, int64_t E, const Vec* factor,
                               float* y) {
-  with_vecs(run.vecs,
-            [&](auto n) { accumulate_run<Operand, decltype(n)::kValue>(columns, x, run, E, factor, y); });
+  with_vecs(run.vecs, [&](auto n) { accumulate_run<Operand, decltype(n)::kValue>(columns, x, run, E, factor, y); });
 }
 
 // Bytes that the backward needs beside the scratch of workers.
