@@ -124,6 +124,27 @@ void prefetch_rows(const void* data, int64_t stride_bytes, int64_t rows, int64_t
       __builtin_prefetch(static_cast<const char*>(data) + i * stride_bytes + j, 1);
 }
 
+// Brings rows of a matrix that are needed next into the L2 cache, a few lines at a time beside other work.
+class RowsPrefetch {
+ public:
+  // `rows` rows of `bytes` bytes; `steps` calls of step() are to come.
+  RowsPrefetch(const void* data, int64_t stride_bytes, int64_t rows, int64_t bytes, int64_t steps)
+      : row_(static_cast<const char*>(data)),
+        stride_(stride_bytes),
+        rows_left_(rows),
+        bytes_(bytes),
+        rows_a_step_(ceil_div(rows, max_of(steps, 1))) {}
+
+  void step() {
+    for (int64_t i = 0; i < rows_a_step_ && rows_left_ > 0; i++, rows_left_--, row_ += stride_)
+      for (int64_t j = 0; j < bytes_; j += 64) __builtin_prefetch(row_ + j, 0, 2);
+  }
+
+ private:
+  const char* row_;
+  int64_t stride_, rows_left_, bytes_, rows_a_step_;
+};
+
 template <class T>
 T* row_of(const Matrix& m, int64_t row) {
   return static_cast<T*>(m.data) + row * m.stride;
@@ -300,12 +321,19 @@ struct GradientJob {
         pack_a_columns<Operand>(row_of<const bf16>(gemm.a, first) + row, gemm.a.stride, rows, steps, scratch.a);
       else
         pack_a_columns<Operand>(row_of<const float>(gemm.a, first) + row, gemm.a.stride, rows, steps, scratch.a);
+      // The next block of A is on its way while this one is multiplied: packing would wait for memory.
+      const int64_t size = gemm.a.dtype == kBF16 ? 2 : 4, next = first + steps;
+      const int64_t next_steps = min_of(kBlockDepth * Operand::kDepth, g.group.end - next);
+      RowsPrefetch next_rows(static_cast<const char*>(gemm.a.data) + (next * gemm.a.stride + row) * size,
+                             gemm.a.stride * size, next_steps, rows * size,
+                             (panel_end - panel_begin) * ceil_div(rows, kTileRows));
       for (int64_t panel = panel_begin; panel < panel_end; panel++) {
         const float* b = g.packed + ((panel - g.panel_begin) * all_units + k) * kTileCols;
         int64_t column = panel * kTileCols, columns = min_of(kTileCols, c_stride - column);
         for (int64_t i = 0; i < rows; i += kTileRows) {
           float* to = c + i * c_stride + column;
           int64_t tile_rows = min_of(kTileRows, rows - i);
+          next_rows.step();
           prefetch_rows(to, c_stride * 4, tile_rows, columns * 4);
           multiply_tile<Operand, false>(scratch.a + i * block_units, 0, b, block_units, scratch.tiles, false);
           store_tile(scratch.tiles, tile_rows, columns, to, c_stride, to, c_stride);
