@@ -23,16 +23,19 @@ function loop(
 
 /**
  * Suite `binding`: what a call from JavaScript into an addon costs, empty and with a Float32Array whose pointer is read,
- * through node-addon-api, as our addon, and through V8's own interface.
+ * through node-addon-api, as our addon, and through V8's own interface. The options are those of `loadBindings`.
  */
-export async function bindingSuite({ repeats, progress }: BenchContext): Promise<BenchCase[]> {
-  progress('binding: building two small addons');
-  const addons = loadBindings();
+export async function bindingSuite(
+  { repeats, progress }: BenchContext,
+  options: { folder?: string } = {},
+): Promise<BenchCase[]> {
+  await progress('binding: building two small addons');
+  const addons = loadBindings(options);
   const array = Float32Array.from({ length: 1024 }, (_, i) => i);
   const cases: BenchCase[] = [];
   for (const name of ['empty', 'first'] as const) {
     const what = name === 'empty' ? 'empty calls' : 'calls with a Float32Array';
-    progress(`binding: ${what}`);
+    await progress(`binding: ${what}`);
     const times: Record<Binding, number[]> = { napi: [], nan: [] };
     const loops = BINDINGS.map((binding) => ({ binding, run: loop(binding, name) }));
     const rounds = repeats(15);

@@ -61,7 +61,7 @@ function compile(binding: Binding, source: string, addon: string): void {
 
 function compiler(): string {
   const found = [process.env['CXX'], 'c++', 'g++', 'clang++'].find(
-    (name) => name && !spawnSync(name, ['--version'], { stdio: 'ignore' }).error,
+    (name) => name && !spawnSync(name, ['--version'], { stdio: 'ignore', env: process.env }).error,
   );
   return found ?? fail('there is no C++ compiler; install GCC 11 or Clang 14, or later, or set CXX.');
 }
