@@ -12,7 +12,7 @@ const BLOCK = 8 * 2 ** 20;
 
 /** Suite `checkpoint`: weights and moments into a folder beside the current one, against plain writes of as many bytes. */
 export async function checkpointSuite(context: BenchContext): Promise<BenchCase[]> {
-  context.progress('checkpoint');
+  await context.progress('checkpoint');
   const { threads } = context;
   const folder = makeTemporary();
   try {

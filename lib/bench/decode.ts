@@ -13,7 +13,7 @@ const CONTENDERS = [1, 2];
 export async function decodeSuite(context: BenchContext): Promise<BenchCase[]> {
   const cases: BenchCase[] = [];
   for (const dtype of context.dtypes) {
-    context.progress(`decode ${dtype}`);
+    await context.progress(`decode ${dtype}`);
     cases.push(...(await timeDecode(context, dtype)));
   }
   return cases;

@@ -21,7 +21,7 @@ export function largerLimits(a: Limits, b: Limits): Limits {
 /** How much the limits themselves wander: each of several measurements, as the time of 1 GFLOP or 1 GB. */
 export async function limitsSuite({ threads, repeats, progress }: BenchContext): Promise<BenchCase[]> {
   const rounds: Limits[] = [];
-  progress('limits');
+  await progress('limits');
   for (let i = 0; i < repeats(7); i++) rounds.push(await measureLimits(threads));
   const of = (name: string, dtype: 'f32' | 'bf16', limit: keyof Limits): BenchCase => {
     const times = summarize(rounds.map((limits) => 1000 / limits[limit]));

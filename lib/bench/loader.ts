@@ -16,7 +16,7 @@ const BATCHES = 64;
 
 /** Suite `loader`: documents of 64 to 512 tokens of three modalities, shuffled and packed; one core. */
 export async function loaderSuite(context: BenchContext): Promise<BenchCase[]> {
-  context.progress('loader');
+  await context.progress('loader');
   const folder = mkdtempSync(join(tmpdir(), 'mot-bench-'));
   try {
     const vocabulary = makeVocabulary([

@@ -5,6 +5,9 @@ import { ATTENTION_CASES, GEMM_CASES, GROUPED_CASES, LOSS_CASES, OPTIMIZER_CASES
 import { medianRatio, summarize } from './statistics.js';
 import type { BenchCase, BenchContext, Dtype, Limits } from './types.js';
 
+/** Native cases that take turns: the yardstick, then what is held against it. */
+type Pair = readonly [string, string];
+
 interface TimedCase {
   info: NativeCaseInfo;
   calls: NativeCallTiming[];
@@ -17,7 +20,7 @@ async function time(
   dtype: Dtype,
   usual: number,
 ): Promise<TimedCase[]> {
-  progress(`${names.map((name) => name.replace(/^.*\/bench_/, '')).join(', ')} ${dtype}`);
+  await progress(`${names.map((name) => name.replace(/^.*\/bench_/, '')).join(', ')} ${dtype}`);
   const addon = loadAddon();
   const known = new Map(addon.cases().map((info) => [info.name, info]));
   const timings = await addon.timeCases([...names], 'cpu', dtype, threads, repeats(usual));
@@ -55,10 +58,10 @@ function productName(call: string, { rows = 0, in_features: input = 0, out_featu
 }
 
 /** Suite `gemm`. */
-export async function gemmSuite(context: BenchContext): Promise<BenchCase[]> {
+export async function gemmSuite(context: BenchContext, names = GEMM_CASES): Promise<BenchCase[]> {
   const cases: BenchCase[] = [];
   for (const dtype of context.dtypes)
-    for (const name of GEMM_CASES)
+    for (const name of names)
       for (const timed of await time(context, [name], dtype, 9))
         for (const call of timed.calls)
           cases.push(toCase(context, productName(call.call, timed.info.shape), dtype, peak(dtype), timed, call));
@@ -66,10 +69,13 @@ export async function gemmSuite(context: BenchContext): Promise<BenchCase[]> {
 }
 
 /** Suite `grouped`. */
-export async function groupedSuite(context: BenchContext): Promise<BenchCase[]> {
+export async function groupedSuite(
+  context: BenchContext,
+  pairs: readonly Pair[] = GROUPED_CASES,
+): Promise<BenchCase[]> {
   const cases: BenchCase[] = [];
   for (const dtype of context.dtypes)
-    for (const names of GROUPED_CASES) {
+    for (const names of pairs) {
       const [dense, grouped] = (await time(context, names, dtype, 15)) as [TimedCase, TimedCase];
       dense.calls.forEach((call, i) => {
         const other = grouped.calls[i]!;
@@ -89,19 +95,18 @@ export async function attentionSuite(context: BenchContext): Promise<BenchCase[]
   for (const dtype of context.dtypes)
     for (const timed of await time(context, ATTENTION_CASES, dtype, 9))
       for (const call of timed.calls) {
-        const { rows = 0, documents = 1, heads, head_dim } = timed.info.shape;
-        const length = Math.floor(rows / documents);
-        const name = `${call.call} ${documents} x ${length}, ${heads} heads of ${head_dim}`;
+        const { slots: tokens = 0, documents = 1, heads, head_dim } = timed.info.shape;
+        const name = `${call.call} ${documents} x ${tokens / documents}, ${heads} heads of ${head_dim}`;
         cases.push(toCase(context, name, dtype, peak(dtype), timed, call));
       }
   return cases;
 }
 
 /** Suite `loss`. */
-export async function lossSuite(context: BenchContext): Promise<BenchCase[]> {
+export async function lossSuite(context: BenchContext, pairs: readonly Pair[] = LOSS_CASES): Promise<BenchCase[]> {
   const cases: BenchCase[] = [];
   for (const dtype of context.dtypes)
-    for (const names of LOSS_CASES) {
+    for (const names of pairs) {
       const [gemm, loss] = (await time(context, names, dtype, 9)) as [TimedCase, TimedCase];
       const { rows, d_model, vocab } = loss.info.shape;
       // With gradients: the product of the logits, that of d_x and that of d_w.

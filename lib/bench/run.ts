@@ -6,6 +6,9 @@ import { largerLimits, measureLimits } from './limits.js';
 import { SUITES, type SuiteName } from './suites.js';
 import type { BenchCase, BenchResult, Dtype, Limits, Machine } from './types.js';
 
+/** A suite goes on for this long before the limits are measured anew. */
+const LIMITS_EVERY_MS = 4000;
+
 /** Options of `runSuites`. */
 export interface BenchOptions {
   /** 0: as many as this process may use. Default 0. */
@@ -21,8 +24,8 @@ export interface BenchOptions {
 }
 
 /**
- * Runs suites one after the other. The limits are measured before and after each, and the larger count, since the
- * clock of a shared machine wanders.
+ * Runs suites one after the other. The limits are measured before each, between its parts and after it, and the largest
+ * count, since the clock of a shared machine wanders.
  *
  * @throws MotError ERR_USAGE for a suite that is not there.
  */
@@ -30,19 +33,27 @@ export async function runSuites(names: readonly string[], options: BenchOptions 
   for (const name of names)
     if (!Object.hasOwn(SUITES, name))
       throw new MotError('ERR_USAGE', `there is no suite ${name}; choose of ${Object.keys(SUITES).join(' ')}.`);
-  const { dtype, repeats, progress = () => {}, onResult = () => {} } = options;
+  const { dtype, repeats, progress: tell = () => {}, onResult = () => {} } = options;
   const threads = options.threads || loadAddon().cpu().threads;
   const results: BenchResult[] = [];
   for (const name of names as SuiteName[]) {
-    const before = await measureLimits(threads);
+    let limits = await measureLimits(threads);
+    let measuredAt = performance.now();
+    const measureAgain = async (): Promise<void> => {
+      limits = largerLimits(limits, await measureLimits(threads));
+      measuredAt = performance.now();
+    };
     const measured = await SUITES[name].run({
       threads,
       dtypes: dtype ? [dtype] : ['f32', 'bf16'],
       repeats: (usual) => repeats ?? usual,
-      limits: before,
-      progress,
+      limits,
+      async progress(what) {
+        tell(what);
+        if (performance.now() - measuredAt > LIMITS_EVERY_MS) await measureAgain();
+      },
     });
-    const limits = largerLimits(before, await measureLimits(threads));
+    await measureAgain();
     const cases = measured.map((one) => withShare(one, limits));
     const result: BenchResult = { suite: name, machine: machine(), limits, summary: summary(cases), cases };
     results.push(result);

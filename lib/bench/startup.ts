@@ -6,7 +6,7 @@ import { shapeOf } from './workload.js';
 
 /** Suite `startup`: every round a fresh process. */
 export async function startupSuite({ threads, repeats, progress }: BenchContext): Promise<BenchCase[]> {
-  progress('startup');
+  await progress('startup');
   const rounds: StartupTimes[] = [];
   inChild('startup'); // the files are then in the system's memory
   for (let i = 0; i < repeats(9); i++) rounds.push(inChild<StartupTimes>('startup'));

@@ -23,7 +23,7 @@ export async function timeSteps(context: BenchContext, sizes: readonly ModelSize
   const cases: BenchCase[] = [];
   for (const size of sizes)
     for (const dtype of context.dtypes) {
-      context.progress(`step d ${size.d_model} ${dtype}`);
+      await context.progress(`step d ${size.d_model} ${dtype}`);
       const times = await timeContenders(context, size, dtype);
       CONTENDERS.forEach((modalities, i) =>
         cases.push(...casesOf(context, size, dtype, modalities, times[i]!, times[0]!)),
@@ -80,7 +80,7 @@ function casesOf(
     modalities === 1 ? {} : { ratio_to_dense: medianRatio(times[which], dense[which]) };
   return [
     {
-      name: `forward and backward, ${label}`,
+      name: `forward+backward, ${label}`,
       dtype,
       threads,
       ...gradients,

@@ -91,7 +91,7 @@ export interface BenchContext {
   /** Limits as measured before the suite. */
   limits: Limits;
   /** To be called before each part: says what is timed next, and measures the limits anew when that was seconds ago. */
-  begin(what: string): Promise<void>;
+  progress(what: string): Promise<void>;
 }
 
 /** A suite: one subject, timed. The runner adds limits, machine and shares. */

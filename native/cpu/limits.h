@@ -25,7 +25,8 @@ struct MachineLimits {
 };
 
 // The best of several short runs on the instruction set that cpu_backend() picks. Throws Error("ERR_UNSUPPORTED") where
-// there is none, Error("ERR_MEMORY") without memory for two streams of 256 MiB.
+// there is none, Error("ERR_MEMORY") without 256 MiB of memory for
+// the streams.
 MachineLimits measure_limits(int threads);
 
 }  // namespace mot

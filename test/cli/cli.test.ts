@@ -27,7 +27,7 @@ function config(text: string): string {
 const model = 'model: {d_model: 32, n_layers: 1, n_heads: 4, head_dim: 8, ffn_dim: 48}\n';
 
 describe('help', () => {
-  const commands = ['train', 'verify', 'describe', 'doctor', 'start', 'prepare', 'generate', 'report'];
+  const commands = ['train', 'verify', 'describe', 'doctor', 'start', 'prepare', 'generate', 'report', 'bench'];
   test('lists the commands, and each has examples', () => {
     const { status, stdout } = mot('--help');
     expect(status).toBe(0);
@@ -55,6 +55,7 @@ describe('wrong usage exits 2 with a sentence', () => {
     [['train'], /missing required argument 'config'/],
     [['train', 'x.yaml', '--nope'], /unknown option '--nope'/],
     [['verify', '--device', 'gpu'], /--device must be cpu or reference, got gpu/],
+    [['bench', 'gem'], /there is no suite gem; choose of limits gemm/],
     [['verify', '--threads', '-1'], /--threads must be a whole number/],
     [['verify', '--out', 'x', 'a', 'b'], /--out takes the results of one FILE/],
   ])('mot %j', (args, message) => {
