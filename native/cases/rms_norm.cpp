@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "cases/case_types.h"
 
 namespace mot {
@@ -9,6 +11,7 @@ struct Size {
   int64_t rows, d_model, towers, padding, pad;
   bool residual, accumulate;
   bool in_place = false;  // the residual is out, d_x is d_out
+  int64_t segment_rows = 0;  // 0: one segment a tower, about
 };
 
 OpCase make(const Size& s) {
@@ -26,6 +29,10 @@ OpCase make(const Size& s) {
                {"d_weight", 1, s.d_model, Role::kAccumulate, Store::kWide, s.towers}};
   if (s.residual) c.tensors.push_back({"residual", s.rows, s.d_model, Role::kInput, Store::kWide, 1, s.pad});
   std::vector<Segment> segments = uneven_segments(s.rows, s.towers, s.padding);
+  if (s.segment_rows) segments.clear();
+  for (int32_t n = 0; s.segment_rows && n < s.rows; n += static_cast<int32_t>(s.segment_rows))
+    segments.push_back({n, static_cast<int32_t>(std::min(s.rows, n + s.segment_rows)),
+                        static_cast<int32_t>(n / s.segment_rows * 2 % s.towers)});
   c.forward = [segments, residual = s.in_place ? "out" : "residual"](const OpTable& ops, const Context& context,
                                                                      CaseArgs& args) {
     // Padding rows of rstd are undefined by contract: written here so that they compare equal.
@@ -71,6 +78,7 @@ void add_rms_norm_cases(std::vector<OpCase>& list) {
                         {"three_towers_padding", 65, 48, 3, 6, 4, false, true},
                         {"strided_residual", 130, 320, 4, 5, 3, true, false},
                         {"many_rows", 700, 40, 3, 1, 0, true, true},
+                        {"short_segments", 700, 40, 3, 0, 0, false, false, false, 2},
                         {"in_place", 67, 56, 3, 4, 2, false, false, true},
                         {"bench", 16384, 1024, 3, 0, 0, true, false}})
     list.push_back(make(s));

@@ -29,12 +29,13 @@ int embedding_forward(const Context* context, const EmbeddingForward* params) {
 }
 
 // Tasks are strips of columns: each walks all rows in order, so that rows of one token need no lock and are added in
-// a fixed order.
+// a fixed order. Two strips a thread, since short pieces of rows are read slowly; bits do not depend on the strips.
 int embedding_backward(const Context* context, const EmbeddingBackward* params) {
   const EmbeddingBackward& p = *params;
   if (p.d_table.dtype != kF32) return fail("[embedding] expected f32, got %s", dtype_name(p.d_table.dtype));
-  const int64_t D = p.d_out.cols, strip = 64;
-  parallel_for(context->threads, (D + strip - 1) / strip, [&](int64_t task, int) {
+  const int64_t D = p.d_out.cols, strips = context->threads > 1 ? 2 * context->threads : 1;
+  const int64_t strip = ((D + strips - 1) / strips + 31) / 32 * 32;
+  parallel_for(context->threads, D ? (D + strip - 1) / strip : 0, [&](int64_t task, int) {
     int64_t d0 = task * strip, cols = D - d0 < strip ? D - d0 : strip;
     for (int64_t n = 0; n < p.d_out.rows; n++) {
       if (p.token[n] < 0) continue;

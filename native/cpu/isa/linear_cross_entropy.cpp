@@ -38,24 +38,39 @@ struct Softmax {
 // Largest logit, sum of exponentials, their logarithm; with kKeep the exponentials replace the logits.
 template <bool kKeep>
 Softmax softmax_row(float* logits, int64_t vocab) {
+  constexpr int kGroup = 4;  // vectors side by side
+  constexpr int64_t kLanes = kGroup * kWidth;
   const Vec lowest = set1(-__builtin_inff());
-  Vec most = lowest;
-  int64_t whole = vocab / kWidth * kWidth, tail = vocab - whole;
-  Mask in_tail = mask_range(0, tail);
-  for (int64_t v = 0; v < whole; v += kWidth) most = max(most, load(logits + v));
-  if (tail) most = max(most, select(in_tail, load_n(logits + whole, tail), lowest));
-  float max_logit = reduce_max(most);
-  Vec shift = set1(max_logit), sum = zero();
-  for (int64_t v = 0; v < whole; v += kWidth) {
-    Vec e = exp(load(logits + v) - shift);
-    if (kKeep) store(logits + v, e);
-    sum = sum + e;
+  Vec most[kGroup] = {lowest, lowest, lowest, lowest}, sums[kGroup] = {};
+  const int64_t groups = vocab / kLanes * kLanes;
+  for (int64_t v = 0; v < groups; v += kLanes) {
+    MOT_UNROLL
+    for (int i = 0; i < kGroup; i++) most[i] = max(most[i], load(logits + v + i * kWidth));
   }
-  if (tail) {
-    Vec e = select(in_tail, exp(load_n(logits + whole, tail) - shift), zero());
-    if (kKeep) store_n(logits + whole, e, tail);
-    sum = sum + e;
+  for (int64_t v = groups; v < vocab; v += kWidth) {
+    Mask valid = mask_range(0, vocab - v);
+    most[0] = max(most[0], select(valid, load_n(logits + v, min_of(vocab - v, kWidth)), lowest));
   }
+  float max_logit = reduce_max(max(max(most[0], most[1]), max(most[2], most[3])));
+  const Vec shift = set1(max_logit);
+  for (int64_t v = 0; v < groups; v += kLanes) {
+    Vec e[kGroup];
+    MOT_UNROLL
+    for (int i = 0; i < kGroup; i++) e[i] = load(logits + v + i * kWidth) - shift;
+    exp(e);
+    MOT_UNROLL
+    for (int i = 0; i < kGroup; i++) {
+      if (kKeep) store(logits + v + i * kWidth, e[i]);
+      sums[i] = sums[i] + e[i];
+    }
+  }
+  for (int64_t v = groups; v < vocab; v += kWidth) {
+    const int64_t count = min_of(vocab - v, kWidth);
+    Vec e = select(mask_range(0, count), exp(load_n(logits + v, count) - shift), zero());
+    if (kKeep) store_n(logits + v, e, count);
+    sums[0] = sums[0] + e;
+  }
+  Vec sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
   float total = reduce_add(sum);
   return {max_logit, total, max_logit + first_lane(log(set1(total)))};
 }

@@ -66,14 +66,6 @@ static inline Vec load(const float* p) {
 
 static inline void store(float* p, Vec v) { __builtin_memcpy(p, &v, sizeof v); }
 
-static inline Vec widen(HVec h) { return reinterpret_cast<Vec>(__builtin_convertvector(h, UVec) << 16); }
-
-static inline Vec load(const bf16* p) {
-  HVec h;
-  __builtin_memcpy(&h, p, sizeof h);
-  return widen(h);
-}
-
 // f32 to bf16 in integers, to nearest even, as bf16_from_f32 does.
 static inline HVec narrow_by_integers(Vec v) {
   UVec u = reinterpret_cast<UVec>(v);
@@ -94,7 +86,9 @@ static inline HVec narrow_by_integers(Vec v) {
 //   fnma(a, b, c) = c - a * b
 //   max(a, b), min(a, b)               b where either is NaN
 //   sqrt(a)
-//   narrow(v)                          to bf16, to nearest even
+//   reciprocal(a)                      1 / a to about 1 ulp, for |a| in [2^-125, 2^125]; NaN passes
+//   times_power_of_two(a, n)           a * 2^n for whole n in [-126, 128]
+//   narrow(v), widen(h)                to bf16, to nearest even, and back
 //   load_n(p, n), store_n(p, v, n)     the first n lanes, p float* or bf16*; loads give 0 beyond
 #if defined(__AVX512F__)
 #include "cpu/isa/simd_avx512.h"
@@ -141,46 +135,71 @@ static inline void transpose(Vec (&row)[kWidth]) {
   if constexpr (kWidth > 8) transpose_step<8>(row);
 }
 
-// Lanes are combined in a fixed tree: halves, then halves of halves.
+// Lanes are combined in a fixed tree: halves, then halves of halves. `combine` takes two vectors of any width.
+template <class V, class F>
+static inline float reduce(V v, F&& combine) {
+  if constexpr (sizeof(V) == 64) {
+    return reduce(combine(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7),
+                          __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15)),
+                  combine);
+  } else if constexpr (sizeof(V) == 32) {
+    return reduce(combine(__builtin_shufflevector(v, v, 0, 1, 2, 3), __builtin_shufflevector(v, v, 4, 5, 6, 7)),
+                  combine);
+  } else {
+    v = combine(v, __builtin_shufflevector(v, v, 2, 3, 2, 3));
+    return combine(v, __builtin_shufflevector(v, v, 1, 1, 1, 1))[0];
+  }
+}
+
 static inline float reduce_add(Vec v) {
-  float lane[kWidth];
-  store(lane, v);
-  for (int half = kWidth / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; i++) lane[i] += lane[i + half];
-  return lane[0];
+  return reduce(v, [](auto a, auto b) { return a + b; });
 }
 
 static inline float reduce_max(Vec v) {
-  float lane[kWidth];
-  store(lane, v);
-  for (int half = kWidth / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; i++) lane[i] = lane[i] > lane[i + half] ? lane[i] : lane[i + half];
-  return lane[0];
+  return reduce(v, [](auto a, auto b) { return a > b ? a : b; });
 }
 
-// e^x to about 1 ulp. Results below 2^-126 are 0 (subnormal numbers are slow operands); above the f32 range, infinity.
-static inline Vec exp(Vec x) {
-  // x = n ln 2 + r. Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits. The bounds come first in
-  // max and min, so that NaN passes.
+// x = e^x to about 1 ulp, for x in [-87, 89]; above 88.72 it is infinity. NaN passes. Several vectors step by step side
+// by side: one alone would mostly wait for its own last step.
+template <int kCount>
+static inline void exp_in_range(Vec (&x)[kCount]) {
+  // x = n ln 2 + r; r stands in x. Adding 1.5 * 2^23 rounds to an integer.
   const Vec shift = set1(0x1.8p23f);
-  Vec bounded = min(set1(89.f), max(set1(-88.f), x));
-  Vec shifted = fma(bounded, set1(1.44269504f), shift);
-  IVec i = bits(shifted) - bits(shift);
-  Vec n = shifted - shift;
+  Vec n[kCount], p[kCount];
+  auto each = [](auto&& step) {
+    MOT_UNROLL
+    for (int i = 0; i < kCount; i++) step(i);
+  };
+  each([&](int i) { n[i] = fma(x[i], set1(1.44269504f), shift); });
+  each([&](int i) { n[i] = n[i] - shift; });
   // ln 2 in two parts; the first has so few bits that n times it is exact.
-  Vec r = fnma(n, set1(0.693359375f), bounded);
-  r = fnma(n, set1(-2.12194440e-4f), r);
-  Vec p = set1(1.9875691500e-4f);
-  p = fma(p, r, set1(1.3981999507e-3f));
-  p = fma(p, r, set1(8.3334519073e-3f));
-  p = fma(p, r, set1(4.1665795894e-2f));
-  p = fma(p, r, set1(1.6666665459e-1f));
-  p = fma(p, r, set1(5.0000001201e-1f));
-  p = fma(p, r * r, r) + 1.f;
-  // 2^n in two factors, since 2^128 is no f32.
-  IVec half = i >> 1;
-  Vec result = p * from_bits((half + 127) << 23) * from_bits((i - half + 127) << 23);
-  return select(less(x, set1(-87.33f)), zero(), result);
+  each([&](int i) { x[i] = fnma(n[i], set1(0.693359375f), x[i]); });
+  each([&](int i) { x[i] = fnma(n[i], set1(-2.12194440e-4f), x[i]); });
+  each([&](int i) { p[i] = fma(set1(1.9875691500e-4f), x[i], set1(1.3981999507e-3f)); });
+  each([&](int i) { p[i] = fma(p[i], x[i], set1(8.3334519073e-3f)); });
+  each([&](int i) { p[i] = fma(p[i], x[i], set1(4.1665795894e-2f)); });
+  each([&](int i) { p[i] = fma(p[i], x[i], set1(1.6666665459e-1f)); });
+  each([&](int i) { p[i] = fma(p[i], x[i], set1(5.0000001201e-1f)); });
+  each([&](int i) { p[i] = fma(p[i], x[i] * x[i], x[i]); });
+  each([&](int i) { x[i] = times_power_of_two(p[i] + 1.f, n[i]); });
+}
+
+// x = e^x for any x. Results below 2^-126 are 0 (subnormal numbers are slow operands); above the f32 range, infinity.
+template <int kCount>
+static inline void exp(Vec (&x)[kCount]) {
+  Vec bounded[kCount];
+  // The bound comes first in min, so that NaN passes; below -87.33 any value will do.
+  MOT_UNROLL
+  for (int i = 0; i < kCount; i++) bounded[i] = min(set1(89.f), x[i]);
+  exp_in_range(bounded);
+  MOT_UNROLL
+  for (int i = 0; i < kCount; i++) x[i] = select(less(x[i], set1(-87.33f)), zero(), bounded[i]);
+}
+
+static inline Vec exp(Vec x) {
+  Vec one[1] = {x};
+  exp(one);
+  return one[0];
 }
 
 // Natural logarithm to about 1 ulp, for normal positive x. NaN and infinity give themselves.

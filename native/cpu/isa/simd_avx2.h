@@ -23,7 +23,22 @@ static inline Vec fnma(Vec a, Vec b, Vec c) { return _mm256_fnmadd_ps(a, b, c); 
 static inline Vec max(Vec a, Vec b) { return _mm256_max_ps(a, b); }
 static inline Vec min(Vec a, Vec b) { return _mm256_min_ps(a, b); }
 static inline Vec sqrt(Vec a) { return _mm256_sqrt_ps(a); }
+static inline Vec reciprocal(Vec a) { return 1.f / a; }
+
+// In two factors, since 2^128 is no f32.
+static inline Vec times_power_of_two(Vec a, Vec n) {
+  IVec i = __builtin_convertvector(n, IVec), half = i >> 1;
+  return a * from_bits((half + 127) << 23) * from_bits((i - half + 127) << 23);
+}
+
 static inline HVec narrow(Vec v) { return narrow_by_integers(v); }
+static inline Vec widen(HVec h) { return reinterpret_cast<Vec>(__builtin_convertvector(h, UVec) << 16); }
+
+static inline Vec load(const bf16* p) {
+  HVec h;
+  __builtin_memcpy(&h, p, sizeof h);
+  return widen(h);
+}
 
 static inline Vec load_n(const float* p, int64_t n) {
   return _mm256_maskload_ps(p, reinterpret_cast<__m256i>(mask_range(0, n)));

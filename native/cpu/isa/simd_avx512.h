@@ -22,12 +22,32 @@ static inline Vec max(Vec a, Vec b) { return _mm512_maskz_max_ps(0xffff, a, b); 
 static inline Vec min(Vec a, Vec b) { return _mm512_maskz_min_ps(0xffff, a, b); }
 static inline Vec sqrt(Vec a) { return _mm512_maskz_sqrt_ps(0xffff, a); }
 
+// One Newton step from 14 bits: less than half the time of a division.
+static inline Vec reciprocal(Vec a) {
+  Vec r = _mm512_maskz_rcp14_ps(0xffff, a);
+  return fma(r, fnma(a, r, _mm512_set1_ps(1.f)), r);
+}
+
+static inline Vec times_power_of_two(Vec a, Vec n) { return _mm512_maskz_scalef_ps(0xffff, a, n); }
+
 #if defined(__AVX512BF16__)
 // Takes subnormal numbers for 0, as the dot product of bf16 pairs does anyway.
 static inline HVec narrow(Vec v) { return reinterpret_cast<HVec>(_mm512_cvtneps_pbh(v)); }
 #else
 static inline HVec narrow(Vec v) { return narrow_by_integers(v); }
 #endif
+
+// One instruction; GCC 12 makes five of __builtin_convertvector.
+static inline Vec widen(HVec h) {
+  __m512i lanes = _mm512_maskz_cvtepu16_epi32(0xffff, reinterpret_cast<__m256i>(h));
+  return reinterpret_cast<Vec>(reinterpret_cast<UVec>(lanes) << 16);
+}
+
+static inline Vec load(const bf16* p) {
+  HVec h;
+  __builtin_memcpy(&h, p, sizeof h);
+  return widen(h);
+}
 
 static inline Mask first_lanes(int64_t n) { return static_cast<Mask>((1u << n) - 1); }
 static inline Vec load_n(const float* p, int64_t n) { return _mm512_maskz_loadu_ps(first_lanes(n), p); }

@@ -24,7 +24,22 @@ static inline Vec sqrt(Vec a) {
   return a;
 }
 
+static inline Vec reciprocal(Vec a) { return 1.f / a; }
+
+// In two factors, since 2^128 is no f32.
+static inline Vec times_power_of_two(Vec a, Vec n) {
+  IVec i = __builtin_convertvector(n, IVec), half = i >> 1;
+  return a * from_bits((half + 127) << 23) * from_bits((i - half + 127) << 23);
+}
+
 static inline HVec narrow(Vec v) { return narrow_by_integers(v); }
+static inline Vec widen(HVec h) { return reinterpret_cast<Vec>(__builtin_convertvector(h, UVec) << 16); }
+
+static inline Vec load(const bf16* p) {
+  HVec h;
+  __builtin_memcpy(&h, p, sizeof h);
+  return widen(h);
+}
 
 static inline Vec load_n(const float* p, int64_t n) {
   Vec v = {};

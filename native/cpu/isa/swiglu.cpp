@@ -7,39 +7,81 @@ namespace MOT_ISA_NAMESPACE {
 
 int64_t swiglu_workspace(const OpLimits&) { return 0; }
 
-static inline Vec sigmoid(Vec x) { return 1.f / (1.f + exp(-x)); }
+// Vectors side by side: enough to keep the units busy through the long chain of steps of a sigmoid.
+static constexpr int kGroup = 4;
+
+// x = 1 / (1 + e^-x). Bounded, so that neither e^-x nor the result leaves the range of normal numbers; NaN passes.
+template <int kCount>
+static inline void sigmoid(Vec (&x)[kCount]) {
+  MOT_UNROLL
+  for (int i = 0; i < kCount; i++) x[i] = max(set1(-86.f), min(set1(86.f), -x[i]));
+  exp_in_range(x);
+  MOT_UNROLL
+  for (int i = 0; i < kCount; i++) x[i] = reciprocal(1.f + x[i]);
+}
+
+template <class T, class Out>
+static void forward_row(const SwigluForward& p, int64_t n) {
+  const int64_t F = p.out.cols;
+  const T *gate_row = row_of<T>(p.gate_up, n), *up_row = gate_row + F;
+  Out* out = row_of<Out>(p.out, n);
+  for_column_groups<kGroup>(F, [&]<int kCount>(int64_t f, auto part, Count<kCount>) {
+    Vec gate[kCount], s[kCount];
+    MOT_UNROLL
+    for (int i = 0; i < kCount; i++) gate[i] = s[i] = load(gate_row + f + i * kWidth, part);
+    sigmoid(s);
+    MOT_UNROLL
+    for (int i = 0; i < kCount; i++)
+      store(out + f + i * kWidth, gate[i] * s[i] * load(up_row + f + i * kWidth, part), part);
+  });
+}
 
 int swiglu_forward(const Context* context, const SwigluForward* params) {
   const SwigluForward& p = *params;
   if (!is_f32_or_bf16(p.gate_up)) return fail("[swiglu] expected f32 or bf16, got %s", dtype_name(p.gate_up.dtype));
-  const int64_t F = p.out.cols;
   parallel_rows(context, p.out.rows, [&](int64_t begin, int64_t end) {
-    for (int64_t n = begin; n < end; n++) {
-      Row gate_row = row_of(p.gate_up, n), up_row = row_of(p.gate_up, n, F), out = row_of(p.out, n);
-      for_columns(F, [&](int64_t f, auto part) {
-        Vec gate = load(gate_row, f, part), up = load(up_row, f, part);
-        store(out, f, gate * sigmoid(gate) * up, part);
+    with_type(p.gate_up.dtype, [&](auto t) {
+      with_type(p.out.dtype, [&](auto out) {
+        for (int64_t n = begin; n < end; n++) forward_row<decltype(t), decltype(out)>(p, n);
       });
-    }
+    });
   });
   return 0;
+}
+
+template <class T, class DOut, class DGateUp>
+static void backward_row(const SwigluBackward& p, int64_t n) {
+  const int64_t F = p.d_out.cols;
+  const T *gate_row = row_of<T>(p.gate_up, n), *up_row = gate_row + F;
+  const DOut* d_out_row = row_of<DOut>(p.d_out, n);
+  DGateUp *d_gate = row_of<DGateUp>(p.d_gate_up, n), *d_up = d_gate + F;
+  for_column_groups<kGroup>(F, [&]<int kCount>(int64_t f, auto part, Count<kCount>) {
+    Vec gate[kCount], s[kCount];
+    MOT_UNROLL
+    for (int i = 0; i < kCount; i++) gate[i] = s[i] = load(gate_row + f + i * kWidth, part);
+    sigmoid(s);
+    MOT_UNROLL
+    for (int i = 0; i < kCount; i++) {
+      const int64_t at = f + i * kWidth;
+      Vec up = load(up_row + at, part), d_out_s = load(d_out_row + at, part) * s[i];
+      store(d_gate + at, d_out_s * up * fma(gate[i], 1.f - s[i], set1(1.f)), part);
+      store(d_up + at, d_out_s * gate[i], part);
+    }
+  });
 }
 
 int swiglu_backward(const Context* context, const SwigluBackward* params) {
   const SwigluBackward& p = *params;
   if (!is_f32_or_bf16(p.gate_up)) return fail("[swiglu] expected f32 or bf16, got %s", dtype_name(p.gate_up.dtype));
-  const int64_t F = p.d_out.cols;
   parallel_rows(context, p.d_out.rows, [&](int64_t begin, int64_t end) {
-    for (int64_t n = begin; n < end; n++) {
-      Row gate_row = row_of(p.gate_up, n), up_row = row_of(p.gate_up, n, F), d_out_row = row_of(p.d_out, n);
-      Row d_gate = row_of(p.d_gate_up, n), d_up = row_of(p.d_gate_up, n, F);
-      for_columns(F, [&](int64_t f, auto part) {
-        Vec gate = load(gate_row, f, part), up = load(up_row, f, part), d_out = load(d_out_row, f, part);
-        Vec s = sigmoid(gate);
-        store(d_gate, f, d_out * up * s * fma(gate, 1.f - s, set1(1.f)), part);
-        store(d_up, f, d_out * gate * s, part);
+    with_type(p.gate_up.dtype, [&](auto t) {
+      with_type(p.d_out.dtype, [&](auto d_out) {
+        with_type(p.d_gate_up.dtype, [&](auto d_gate_up) {
+          for (int64_t n = begin; n < end; n++)
+            backward_row<decltype(t), decltype(d_out), decltype(d_gate_up)>(p, n);
+        });
       });
-    }
+    });
   });
   return 0;
 }
