@@ -55,20 +55,15 @@ def forward_backward(forward, inputs):
 
 
 def attention(_peer, shape, dtype, _variant):
-    """shape: {"batch", "heads", "kv_heads", "tokens", "head_dim", "document"?}; forward, then backward.
-
-    Causal; with "document" (positions a document) tokens see their own document only, by a mask, as SDPA takes it."""
+    """shape: {"batch", "heads", "kv_heads", "tokens", "head_dim"}; causal, forward, then backward."""
     B, H, K, T, E = (shape[name] for name in ("batch", "heads", "kv_heads", "tokens", "head_dim"))
     q, k, v = (torch.randn(B, heads, T, E, dtype=dtype, requires_grad=True) for heads in (H, K, K))
-    options = {"is_causal": True}
-    if shape.get("document"):
-        document = torch.arange(T) // shape["document"]
-        options = {"attn_mask": (document[:, None] == document[None]) & torch.ones(T, T, dtype=torch.bool).tril()}
-    if H != K:
-        options["enable_gqa"] = True
-
     gradient = torch.randn(B, H, T, E, dtype=dtype)
-    return forward_backward(lambda: (F.scaled_dot_product_attention(q, k, v, **options), gradient), (q, k, v))
+
+    def forward():
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=H != K), gradient
+
+    return forward_backward(forward, (q, k, v))
 
 
 def loss(peer, shape, dtype, _variant):

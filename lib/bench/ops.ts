@@ -1,6 +1,7 @@
 import { MotError } from '../errors.js';
 import { loadAddon } from '../native/load.js';
 import type { NativeCallTiming, NativeCaseInfo } from '../native/types.js';
+import { timeBesidePeers, type PeerFields } from './peer_work.js';
 import { ATTENTION_CASES, GEMM_CASES, GROUPED_CASES, LOSS_CASES, OPTIMIZER_CASES, ROW_CASES } from './shapes.js';
 import { medianRatio, summarize } from './statistics.js';
 import type { BenchCase, BenchContext, Dtype, Limits } from './types.js';
@@ -11,11 +12,13 @@ type Pair = readonly [string, string];
 interface TimedCase {
   info: NativeCaseInfo;
   calls: NativeCallTiming[];
+  /** What a call's case says of its peers. */
+  peers(call: string): PeerFields;
 }
 
-/** Times native cases in turn, in one process and on the same rounds. */
+/** Times native cases in turn, in one process and on the same rounds; in turns with the peers where there are any. */
 async function time(
-  { threads, repeats, progress }: BenchContext,
+  { threads, repeats, progress, peers }: BenchContext,
   names: readonly string[],
   dtype: Dtype,
   usual: number,
@@ -23,12 +26,17 @@ async function time(
   await progress(`${names.map((name) => name.replace(/^.*\/bench_/, '')).join(', ')} ${dtype}`);
   const addon = loadAddon();
   const known = new Map(addon.cases().map((info) => [info.name, info]));
-  const timings = await addon.timeCases([...names], 'cpu', dtype, threads, repeats(usual));
-  return names.map((name, i) => {
+  const infos = names.map((name) => {
     const info = known.get(name);
     if (!info) throw new MotError('ERR_INTERNAL', `there is no native case ${name}.`);
-    return { info, calls: timings[i]! };
+    return info;
   });
+  const ours = (rounds: number): Promise<NativeCallTiming[][]> =>
+    addon.timeCases([...names], 'cpu', dtype, threads, rounds);
+  const { timings, fields } = peers
+    ? await timeBesidePeers(peers, infos, dtype, repeats(usual), ours)
+    : { timings: await ours(repeats(usual)), fields: () => ({}) };
+  return infos.map((info, i) => ({ info, calls: timings[i]!, peers: (call) => fields(info, call) }));
 }
 
 /** The case of one call. `limit`: what bounds it. */
@@ -37,7 +45,7 @@ function toCase(
   name: string,
   dtype: Dtype,
   limit: keyof Limits,
-  { info }: TimedCase,
+  { info, peers }: TimedCase,
   { call, flops, bytes, ms }: NativeCallTiming,
 ): BenchCase {
   const times = summarize(ms);
@@ -45,7 +53,7 @@ function toCase(
   const speed = limit.endsWith('gflops')
     ? { gflops: flops / times.median_ms / 1e6 }
     : { gbps: bytes / times.median_ms / 1e6 };
-  return { name, dtype, threads: context.threads, ...times, ...speed, limit, shape, op: info.op, call };
+  return { name, dtype, threads: context.threads, ...times, ...speed, limit, shape, op: info.op, call, ...peers(call) };
 }
 
 const peak = (dtype: Dtype): keyof Limits => `${dtype}_gflops`;

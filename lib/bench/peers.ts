@@ -9,8 +9,8 @@ export type PeerWork = { dtype: Dtype } & (
   | { op: 'gemm'; shape: { form: 'forward' | 'd_x' | 'd_w'; tokens: number; in: number; out: number } }
   | {
       op: 'attention';
-      /** Causal; with `document`, tokens see their own document of as many positions only. */
-      shape: { batch: number; heads: number; kv_heads: number; tokens: number; head_dim: number; document?: number };
+      /** Causal; `tokens` of each sequence. */
+      shape: { batch: number; heads: number; kv_heads: number; tokens: number; head_dim: number };
     }
   | { op: 'loss'; shape: { tokens: number; width: number; vocab: number } }
   | { op: 'optimizer' | 'grad_norm'; shape: { sizes: number[] } }
@@ -143,6 +143,10 @@ export class Peers {
   /** Ends all processes. */
   async close(): Promise<void> {
     await Promise.all([...this.#servers.keys()].map((key) => this.#stop(key)));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
   }
 
   async #compete(

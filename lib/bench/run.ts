@@ -3,6 +3,7 @@ import { MotError } from '../errors.js';
 import { loadAddon } from '../native/load.js';
 import { packageVersion } from '../package.js';
 import { largerLimits, measureLimits } from './limits.js';
+import { startPeers } from './peers.js';
 import { SUITES, type SuiteName } from './suites.js';
 import type { BenchCase, BenchResult, Dtype, Limits, Machine } from './types.js';
 
@@ -17,6 +18,8 @@ export interface BenchOptions {
   dtype?: Dtype;
   /** Rounds of every case. Default: the suite's own number. */
   repeats?: number;
+  /** Time the same work in other libraries; needs Python and PyTorch. Default false. */
+  peers?: boolean;
   /** Called with what is being timed. */
   progress?: (what: string) => void;
   /** Called with the result of each suite as soon as there is one. */
@@ -27,7 +30,7 @@ export interface BenchOptions {
  * Runs suites one after the other. The limits are measured before each, between its parts and after it, and the largest
  * count, since the clock of a shared machine wanders.
  *
- * @throws MotError ERR_USAGE for a suite that is not there.
+ * @throws MotError ERR_USAGE for a suite that is not there; ERR_UNSUPPORTED for peers without Python or PyTorch.
  */
 export async function runSuites(names: readonly string[], options: BenchOptions = {}): Promise<BenchResult[]> {
   for (const name of names)
@@ -35,6 +38,7 @@ export async function runSuites(names: readonly string[], options: BenchOptions 
       throw new MotError('ERR_USAGE', `there is no suite ${name}; choose of ${Object.keys(SUITES).join(' ')}.`);
   const { dtype, repeats, progress: tell = () => {}, onResult = () => {} } = options;
   const threads = options.threads || loadAddon().cpu().threads;
+  await using peers = options.peers ? await startPeers({ threads, progress: tell }) : undefined;
   const results: BenchResult[] = [];
   for (const name of names as SuiteName[]) {
     let limits = await measureLimits(threads);
@@ -48,6 +52,7 @@ export async function runSuites(names: readonly string[], options: BenchOptions 
       dtypes: dtype ? [dtype] : ['f32', 'bf16'],
       repeats: (usual) => repeats ?? usual,
       limits,
+      peers,
       async progress(what) {
         tell(what);
         if (performance.now() - measuredAt > LIMITS_EVERY_MS) await measureAgain();
@@ -56,6 +61,7 @@ export async function runSuites(names: readonly string[], options: BenchOptions 
     await measureAgain();
     const cases = measured.map((one) => withShare(one, limits));
     const result: BenchResult = { suite: name, machine: machine(), limits, summary: summary(cases), cases };
+    if (peers) result.peers = { ...peers.versions };
     results.push(result);
     onResult(result);
   }

@@ -1,16 +1,21 @@
 import { Model } from '../model/model.js';
 import type { StepMemory } from './child.js';
 import { inChild } from './in_child.js';
+import { peerFields, stepWork, type PeerFields } from './peer_work.js';
+import type { PeerResults } from './peers.js';
 import { medianRatio, summarize } from './statistics.js';
 import type { BenchCase, BenchContext, Dtype } from './types.js';
 import { makeBatch, modelConfig, shapeOf, stepFlops, STEP_SIZES, type ModelSize } from './workload.js';
 
 /** Dense first: the others are held against it. */
 const CONTENDERS = [1, 2, 3];
+const ROUNDS = 5;
 
+/** First the rounds in which all contenders took turns, then those in turn with the peers. */
 interface Times {
   gradients: number[];
   optimizer: number[];
+  peers?: PeerResults;
 }
 
 /** Suite `step`: every size and number format. */
@@ -40,18 +45,25 @@ async function timeContenders(context: BenchContext, size: ModelSize, dtype: Dty
       models.push(await Model.create(modelConfig(size, modalities), { tokens, dtype, threads: context.threads }));
     const batches = CONTENDERS.map((modalities) => makeBatch(size, modalities));
     const times = CONTENDERS.map((): Times => ({ gradients: [], optimizer: [] }));
-    const rounds = context.repeats(5);
-    for (let round = 0; round <= rounds; round++)
-      for (const [i, model] of models.entries()) {
-        const begin = performance.now();
-        await model.zeroGradients();
-        await model.backward(batches[i]!);
-        const middle = performance.now();
-        await model.adamw({ lr: 1e-4, step: round + 1 });
-        const end = performance.now();
-        if (round === 0) continue; // touches the memory
-        times[i]!.gradients.push(middle - begin);
-        times[i]!.optimizer.push(end - middle);
+    const steps = CONTENDERS.map(() => 0);
+    const timeStep = async (i: number): Promise<void> => {
+      const begin = performance.now();
+      await models[i]!.zeroGradients();
+      await models[i]!.backward(batches[i]!);
+      const middle = performance.now();
+      await models[i]!.adamw({ lr: 1e-4, step: ++steps[i]! });
+      const end = performance.now();
+      if (steps[i] === 1) return; // touches the memory
+      times[i]!.gradients.push(middle - begin);
+      times[i]!.optimizer.push(end - middle);
+    };
+    const rounds = context.repeats(ROUNDS);
+    for (let round = 0; round <= rounds; round++) for (const i of models.keys()) await timeStep(i);
+    if (context.peers)
+      for (const [i, modalities] of CONTENDERS.entries()) {
+        const work = stepWork(size, modalities, batches[i]!, dtype);
+        const [peers] = await context.peers.time([work], { turns: rounds, repeats: 1, beside: () => timeStep(i) });
+        times[i]!.peers = peers!;
       }
     return times;
   } finally {
@@ -60,7 +72,7 @@ async function timeContenders(context: BenchContext, size: ModelSize, dtype: Dty
 }
 
 function casesOf(
-  { threads }: BenchContext,
+  { threads, repeats }: BenchContext,
   size: ModelSize,
   dtype: Dtype,
   modalities: number,
@@ -75,9 +87,13 @@ function casesOf(
   const memory = inChild<StepMemory>('step', dtype, String(threads), String(modalities), JSON.stringify(size));
   const gradients = summarize(times.gradients);
   const optimizer = summarize(times.optimizer);
+  const peers = (part: string): PeerFields => (times.peers ? peerFields(times.peers, part) : {});
   const shape = shapeOf(size, modalities);
-  const ratio = (which: keyof Times): { ratio_to_dense?: number } =>
-    modalities === 1 ? {} : { ratio_to_dense: medianRatio(times[which], dense[which]) };
+  const rounds = repeats(ROUNDS);
+  const ratio = (which: 'gradients' | 'optimizer'): { ratio_to_dense?: number } =>
+    modalities === 1
+      ? {}
+      : { ratio_to_dense: medianRatio(times[which].slice(0, rounds), dense[which].slice(0, rounds)) };
   return [
     {
       name: `forward+backward, ${label}`,
@@ -91,6 +107,7 @@ function casesOf(
       peak_rss_mb: memory.peakRssBytes / 1e6,
       plan_mb: memory.planBytes / 1e6,
       shape,
+      ...peers('forward_backward'),
     },
     {
       // Gradient norm and AdamW: reads the gradient twice, weight and moments once, and writes those three.
@@ -101,6 +118,7 @@ function casesOf(
       gbps: (32 * parameters) / optimizer.median_ms / 1e6,
       limit: 'copy_gbps',
       shape: { ...shape, parameters },
+      ...peers('optimizer'),
     },
   ];
 }

@@ -55,6 +55,7 @@ function notes(one: BenchCase): string[] {
   if (one.share_of_step !== undefined) found.push(`${percent(one.share_of_step)} of a step at the peak`);
   for (const [peer, ms] of Object.entries(one.peers ?? {}))
     found.push(`${peer} ${number(ms)} ms: ${(ms / one.median_ms).toFixed(2)} x ours`);
+  for (const [peer, reason] of Object.entries(one.peers_missing ?? {})) found.push(`${peer} is missing: ${reason}`);
   return found.length > 2
     ? [found.slice(0, 2).join(', '), ...found.slice(2)]
     : found.length > 0

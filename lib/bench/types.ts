@@ -1,3 +1,5 @@
+import type { Peers } from './peers.js';
+
 /** What the processor can do at most, measured in the same run as the cases. */
 export interface Limits {
   /** Multiply-adds in registers. */
@@ -50,8 +52,12 @@ export interface BenchCase {
   /** Op of native/ops and its call, where the case is one. */
   op?: string;
   call?: string;
-  /** The same work by others, milliseconds (median), by name. */
+  /** The same work by others, milliseconds (median), by name; see peers.ts. */
   peers?: Record<string, number>;
+  /** Why another could not do it. It counts as missing, not as beaten. */
+  peers_missing?: Record<string, string>;
+  /** Peak memory of the others' processes. */
+  peers_peak_rss_mb?: Record<string, number>;
 }
 
 /** Sizes of a case by name; `groups` lists the rows of every group. */
@@ -79,6 +85,8 @@ export interface BenchResult {
   limits: Limits;
   /** Of the cases that have a share of a limit. A suite is judged by its worst. */
   summary: { worst_share: number; worst_case: string; mean_share: number } | null;
+  /** Name and version of the libraries that were asked. */
+  peers?: Record<string, string>;
   cases: BenchCase[];
 }
 
@@ -90,6 +98,8 @@ export interface BenchContext {
   repeats(usual: number): number;
   /** Limits as measured before the suite. */
   limits: Limits;
+  /** Others to compete with; undefined where nobody asked for them. */
+  peers?: Peers | undefined;
   /** To be called before each part: says what is timed next, and measures the limits anew when that was seconds ago. */
   progress(what: string): Promise<void>;
 }

@@ -1,5 +1,8 @@
 import type { Command } from 'commander';
-import { oneOf, printJson, wholeNumber } from './common.js';
+import { dirname } from 'node:path';
+import { SUITES } from '../bench/suites.js';
+import type { BenchResult } from '../bench/types.js';
+import { oneOf, printJson, table, wholeNumber } from './common.js';
 
 interface BenchFlags {
   json?: boolean;
@@ -7,25 +10,28 @@ interface BenchFlags {
   threads?: number;
   dtype?: 'f32' | 'bf16';
   repeats?: number;
+  peers?: boolean;
 }
 
 /** Adds `mot bench`. */
 export function registerBench(program: Command): void {
+  const suites = table(Object.entries(SUITES).map(([name, { about }]) => [`  ${name}`, about]));
   program
     .command('bench')
     .description('Time kernels, training steps, loading, saving and decoding, beside what the processor can do.')
-    .argument(
-      '<suite...>',
-      'limits gemm grouped attention loss rows optimizer step loader checkpoint decode startup; or all',
-    )
+    .argument('<suite...>', 'suites by name; `all` runs every one')
     .option('--json', 'print JSON; of several suites an array')
     .option('--out <file>', 'write the JSON to a file; the table is printed unless --json is given')
     .option('--threads <n>', 'default 0: as many as this process may use', wholeNumber('--threads', 0))
     .option('--dtype <dtype>', 'f32 or bf16; default both', oneOf('--dtype', ['f32', 'bf16'] as const))
     .option('--repeats <n>', 'rounds of every case', wholeNumber('--repeats', 1))
+    .option('--peers', 'time PyTorch, oneDNN and OpenBLAS on the same work (MOT_PYTHON: a Python with torch)')
     .addHelpText(
       'after',
       `
+Suites:
+${suites}
+
 Ratios are to the dense contender, or of the loss to a matrix product; "limit" is the share of what the
 processor can do, measured in the same run. benchmarks/README.md says how to read it.
 
@@ -39,21 +45,27 @@ Examples:
 
 async function bench(names: string[], flags: BenchFlags): Promise<void> {
   const { runSuites } = await import('../bench/run.js');
-  const { SUITES } = await import('../bench/suites.js');
   const { benchTable } = await import('../bench/table.js');
-  const { writeFileAtomic } = await import('../io/files.js');
+  const { makeFolder, writeFileAtomic } = await import('../io/files.js');
   const { json, out, ...options } = flags;
   const suites = names.includes('all') ? Object.keys(SUITES) : names;
+  if (out !== undefined) makeFolder(dirname(out)); // told now rather than after an hour
+  const results: BenchResult[] = [];
   const clear = process.stderr.isTTY ? '\r\x1b[K' : '';
-  const results = await runSuites(suites, {
+  await runSuites(suites, {
     ...options,
     progress: (what) => void (clear && process.stderr.write(`${clear}${what} ...`)),
     onResult(result) {
+      results.push(result);
       process.stderr.write(clear);
+      if (out !== undefined) writeFileAtomic(out, `${JSON.stringify(shown(results), null, 2)}\n`);
       if (!json) process.stdout.write(`${benchTable(result)}\n\n`);
     },
   });
-  const value = results.length === 1 ? results[0] : results;
-  if (json) printJson(value);
-  if (out !== undefined) writeFileAtomic(out, `${JSON.stringify(value, null, 2)}\n`);
+  if (json) printJson(shown(results));
+}
+
+/** One result as itself, several as an array. */
+function shown(results: BenchResult[]): BenchResult | BenchResult[] {
+  return results.length === 1 ? results[0]! : results;
 }
