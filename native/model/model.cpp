@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "core/error.h"
+#include "core/thread_team.h"
 #include "model/engine.h"
 #include "model/head.h"
 #include "model/train_step.h"
@@ -22,8 +23,15 @@ struct Model::Impl {
       throw errorf("ERR_UNSUPPORTED", "[model] expected a model created with training to call %s", call);
   }
 
+  // On all threads: with many towers the gradients are large beside what a step computes.
   void zero(BufferId id) const {
-    if (float* values = engine.floats(id)) std::fill(values, values + engine.list.flat_count(), 0.0f);
+    float* values = engine.floats(id);
+    if (!values) return;
+    constexpr int64_t kPiece = int64_t{1} << 18;
+    const int64_t count = engine.list.flat_count();
+    parallel_for(engine.threads, (count + kPiece - 1) / kPiece, [&](int64_t piece, int) {
+      std::fill(values + piece * kPiece, values + std::min((piece + 1) * kPiece, count), 0.0f);
+    });
   }
 
   // Runs what adds gradients; where it fails or is aborted, half of them would be there, so all are dropped.
