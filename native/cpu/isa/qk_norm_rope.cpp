@@ -9,12 +9,12 @@ static constexpr int64_t kMaxHeadDim = 256;
 
 int64_t qk_norm_rope_workspace(const OpLimits& limits) { return run_sums_workspace(2 * limits.head_dim); }
 
-// Calls f with the head width: the usual ones as constants, so that the loops over a head are unrolled whole.
-template <int64_t kWidthOfHead>
+template <int64_t kValue>
 struct Constant {
-  constexpr operator int64_t() const { return kWidthOfHead; }
+  constexpr operator int64_t() const { return kValue; }
 };
 
+// Calls f with the head width: the usual ones as constants, so that the loops over a head are unrolled whole.
 template <class F>
 static inline void with_head_dim(int64_t E, F&& f) {
   if (E == 64) return f(Constant<64>{});

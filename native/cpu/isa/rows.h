@@ -26,10 +26,10 @@ static inline void for_columns(int64_t cols, F&& f) {
   if (i < cols) f(i, First{cols - i});
 }
 
-// The same for kCount vectors at once where they are whole: f(column, part, Count<k>) handles k vectors.
 template <int kCount>
 struct Count {};
 
+// The same with kCount vectors a call while there are so many: f(column, part, Count<k>) handles k vectors.
 template <int kCount, class F>
 static inline void for_column_groups(int64_t cols, F&& f) {
   int64_t i = 0;
