@@ -1,7 +1,8 @@
 // One team of worker threads for the whole process, shared by all sessions.
 //
-// A region is a count of independent tasks; threads take the next index from one counter, so a thread that the system
-// holds back costs no more than the task it holds. Which thread runs a task is arbitrary: a task must own its outputs
+// A region is a count of tasks; threads take the next index from one counter, so a thread that the system holds back
+// costs no more than the task it holds. Tasks are independent, or wait for nothing but tasks of lower index, which were
+// taken before. Which thread runs a task is arbitrary: a task must own its outputs
 // and do its reductions in a fixed order, which makes results the same bits for any number of threads.
 #pragma once
 #include <cstdint>
