@@ -34,6 +34,10 @@ export const SUITES = {
     about: 'training steps: dense, and MoT of 2 and 3 modalities',
     run: async (context) => (await import('./step.js')).stepSuite(context),
   },
+  recompute: {
+    about: 'activation checkpointing: time and memory of each mode',
+    run: async (context) => (await import('./recompute.js')).recomputeSuite(context),
+  },
   loader: {
     about: 'packing batches from token shards',
     run: async (context) => (await import('./loader.js')).loaderSuite(context),

@@ -30,7 +30,8 @@ export function benchTable({ suite, machine, limits, summary, cases }: BenchResu
         `${number(one.p10_ms)}-${number(one.p90_ms)}`.padStart(13),
         speed(one).padStart(13),
         percent(one.share_of_limit).padStart(5),
-        (one.ratio_to_dense ?? one.ratio_to_gemm ?? one.ratio_to_nan)?.toFixed(3).padStart(6) ?? '',
+        (one.ratio_to_dense ?? one.ratio_to_gemm ?? one.ratio_to_nan ?? one.ratio_to_keeping)?.toFixed(3).padStart(6) ??
+          '',
       ]
         .join(' ')
         .trimEnd(),
@@ -52,6 +53,7 @@ function notes(one: BenchCase): string[] {
     found.push(`${Math.round(one.tokens_per_s).toLocaleString('en')} tokens/s`);
   if (one.peak_rss_mb !== undefined)
     found.push(`peak ${one.peak_rss_mb.toFixed(0)} MB, of which planned ${one.plan_mb?.toFixed(0) ?? '-'} MB`);
+  else if (one.plan_mb !== undefined) found.push(`planned ${one.plan_mb.toFixed(0)} MB`);
   if (one.share_of_step !== undefined) found.push(`${percent(one.share_of_step)} of a step at the peak`);
   for (const [peer, ms] of Object.entries(one.peers ?? {}))
     found.push(`${peer} ${number(ms)} ms: ${(ms / one.median_ms).toFixed(2)} x ours`);

@@ -35,6 +35,8 @@ export interface BenchCase {
   share_of_limit?: number;
   /** Time / that of the dense contender on as many rows or tokens: median of the rounds. */
   ratio_to_dense?: number;
+  /** Time / that of the same step when all activations are kept: median of the rounds. */
+  ratio_to_keeping?: number;
   /** Time for one FLOP / that of a matrix product of the same shape: median of the rounds. */
   ratio_to_gemm?: number;
   /** Time of one call, of a suite that times calls. */
