@@ -10,7 +10,7 @@ struct Size {
   const char* name;
   int64_t rows, d_model, towers, padding, pad;
   bool residual, accumulate;
-  bool in_place = false;  // the residual is out, d_x is d_out
+  bool in_place = false;     // the residual is out, d_x is d_out
   int64_t segment_rows = 0;  // 0: one segment a tower, about
 };
 
