@@ -13,8 +13,10 @@ import gc
 import importlib
 import json
 import os
+import queue
 import resource
 import sys
+import threading
 import time
 
 # Which module builds the cases of an op, and for whom.
@@ -105,6 +107,20 @@ class Server:
         return {"ms": times.pop("ms", []), "parts": times, "peak_rss_mb": peak_rss_mb()}
 
 
+def requests():
+    """Lines of standard input. At its end, which is that of the benchmark, this process ends at once, in a compilation too."""
+    lines = queue.Queue()
+
+    def read():
+        for line in sys.stdin:
+            lines.put(line)
+        os._exit(0)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        yield lines.get()
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--peer", choices=MODULES, required=True)
@@ -129,7 +145,7 @@ def main():
         return
     say({"ready": True, "version": version})
     server = Server(options.peer, options.threads)
-    for line in sys.stdin:
+    for line in requests():
         try:
             say(server.answer(json.loads(line)))
         except Exception as error:
