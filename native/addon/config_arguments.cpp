@@ -68,7 +68,8 @@ SessionOptions to_session_options(const Napi::Value& value) {
   else if (checkpointing == "block")
     options.limits.checkpointing = Checkpointing::kBlock;
   else if (checkpointing != "none")
-    throw errorf("ERR_ARGUMENT", "expected options.checkpointing to be \"none\", \"attention\" or \"block\", got \"%s\".",
+    throw errorf("ERR_ARGUMENT",
+                 "expected options.checkpointing to be \"none\", \"attention\" or \"block\", got \"%s\".",
                  checkpointing.c_str());
   options.limits.training = to_boolean(o.Get("training"), "options.training");
   return options;

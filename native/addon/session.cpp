@@ -9,18 +9,27 @@
 namespace mot::addon {
 
 Napi::Function Session::define(Napi::Env env) {
-  return DefineClass(
-      env, "Session",
-      {InstanceMethod<&Session::tensors>("tensors"), InstanceMethod<&Session::plan>("plan"),
-       InstanceMethod<&Session::memory>("memory"), InstanceMethod<&Session::init>("init"),
-       InstanceMethod<&Session::zero_gradients>("zeroGradients"), InstanceMethod<&Session::step>("step"),
-       InstanceMethod<&Session::backward>("backward"), InstanceMethod<&Session::adamw>("adamw"),
-       InstanceMethod<&Session::evaluate>("evaluate"), InstanceMethod<&Session::log_probs>("logProbs"),
-       InstanceMethod<&Session::forward>("forward"), InstanceMethod<&Session::backward_from>("backwardFrom"),
-       InstanceMethod<&Session::decode>("decode"), InstanceMethod<&Session::read_tensor>("readTensor"),
-       InstanceMethod<&Session::write_tensor>("writeTensor"), InstanceMethod<&Session::save>("save"),
-       InstanceMethod<&Session::load>("load"), InstanceMethod<&Session::start_profile>("startProfile"),
-       InstanceMethod<&Session::take_profile>("takeProfile"), InstanceMethod<&Session::dispose>("dispose")});
+  return DefineClass(env, "Session",
+                     {InstanceMethod<&Session::tensors>("tensors"),
+                      InstanceMethod<&Session::plan>("plan"),
+                      InstanceMethod<&Session::memory>("memory"),
+                      InstanceMethod<&Session::init>("init"),
+                      InstanceMethod<&Session::zero_gradients>("zeroGradients"),
+                      InstanceMethod<&Session::step>("step"),
+                      InstanceMethod<&Session::backward>("backward"),
+                      InstanceMethod<&Session::adamw>("adamw"),
+                      InstanceMethod<&Session::evaluate>("evaluate"),
+                      InstanceMethod<&Session::log_probs>("logProbs"),
+                      InstanceMethod<&Session::forward>("forward"),
+                      InstanceMethod<&Session::backward_from>("backwardFrom"),
+                      InstanceMethod<&Session::decode>("decode"),
+                      InstanceMethod<&Session::read_tensor>("readTensor"),
+                      InstanceMethod<&Session::write_tensor>("writeTensor"),
+                      InstanceMethod<&Session::save>("save"),
+                      InstanceMethod<&Session::load>("load"),
+                      InstanceMethod<&Session::start_profile>("startProfile"),
+                      InstanceMethod<&Session::take_profile>("takeProfile"),
+                      InstanceMethod<&Session::dispose>("dispose")});
 }
 
 Napi::Value Session::create(const Napi::CallbackInfo& info) {

@@ -115,15 +115,13 @@ OpCost op_cost(const SwigluBackward& p) {
 }
 
 OpCost op_cost(const LinearCrossEntropy& p) {
-  const double products = 2.0 * static_cast<double>(p.x.rows) * static_cast<double>(p.x.cols) *
-                          static_cast<double>(p.weight.rows);
+  const double products =
+      2.0 * static_cast<double>(p.x.rows) * static_cast<double>(p.x.cols) * static_cast<double>(p.weight.rows);
   return {products * (p.d_x.data ? 3 : 1),
           bytes_of(p.x) + bytes_of(p.weight) + bytes_of(p.d_x) + 2 * bytes_of(p.d_weight)};
 }
 
-OpCost op_cost(const GradNorm& p) {
-  return {2 * static_cast<double>(p.count), 4 * static_cast<double>(p.count)};
-}
+OpCost op_cost(const GradNorm& p) { return {2 * static_cast<double>(p.count), 4 * static_cast<double>(p.count)}; }
 
 OpCost op_cost(const Adamw& p) {
   double elements = 0;

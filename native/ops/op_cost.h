@@ -10,11 +10,9 @@ struct OpCost {
   double flops, bytes;
 };
 
-#define MOT_OP_COST(function, Params)              \
-  OpCost op_cost(const Params& p);                 \
-  inline const char* op_name(const Params&) {      \
-    return #function;                              \
-  }
+#define MOT_OP_COST(function, Params) \
+  OpCost op_cost(const Params& p);    \
+  inline const char* op_name(const Params&) { return #function; }
 MOT_OPS(MOT_OP_COST)
 #undef MOT_OP_COST
 

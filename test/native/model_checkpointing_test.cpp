@@ -41,8 +41,8 @@ TEST(Checkpointing, GivesTheSameBitsInLessMemory) {
       int64_t before = none.arena_bytes;
       for (Checkpointing mode : {Checkpointing::kAttention, Checkpointing::kBlock}) {
         const Outcome again = run(config, compute, mode);
-        SCOPED_TRACE(testing::Message() << "pre " << (placement == NormPlacement::kPre) << ", "
-                                        << dtype_name(compute) << ", mode " << static_cast<int>(mode));
+        SCOPED_TRACE(testing::Message() << "pre " << (placement == NormPlacement::kPre) << ", " << dtype_name(compute)
+                                        << ", mode " << static_cast<int>(mode));
         EXPECT_EQ(again.loss, none.loss);
         ASSERT_EQ(again.gradients.size(), none.gradients.size());
         EXPECT_EQ(std::memcmp(again.gradients.data(), none.gradients.data(), none.gradients.size() * sizeof(float)), 0);

@@ -73,9 +73,8 @@ static inline void backward_head(const X* x, const DOut* d_out, DX* d_x, Size si
     return fma(after, v, sum);
   });
   const Vec c = set1(reduce_add(g_dot_x) / static_cast<float>(E) * rstd * rstd);
-  for_columns(E, [&](int64_t e, auto part) {
-    store(d_x + e, fnma(load(x + e, part), c, load(g + e, part)) * rstd, part);
-  });
+  for_columns(
+      E, [&](int64_t e, auto part) { store(d_x + e, fnma(load(x + e, part), c, load(g + e, part)) * rstd, part); });
 }
 
 template <class From, class To>

@@ -77,8 +77,7 @@ int swiglu_backward(const Context* context, const SwigluBackward* params) {
     with_type(p.gate_up.dtype, [&](auto t) {
       with_type(p.d_out.dtype, [&](auto d_out) {
         with_type(p.d_gate_up.dtype, [&](auto d_gate_up) {
-          for (int64_t n = begin; n < end; n++)
-            backward_row<decltype(t), decltype(d_out), decltype(d_gate_up)>(p, n);
+          for (int64_t n = begin; n < end; n++) backward_row<decltype(t), decltype(d_out), decltype(d_gate_up)>(p, n);
         });
       });
     });

@@ -77,8 +77,8 @@ struct Wave {
     return false;
   }
 
-  // Cuts every group into blocks of at most max_block_rows rows. Where those are too few to keep the threads busy to the
-  // end, the blocks get smaller, down to min_block_rows, then they are cut by columns too, so that blocks of A are
+  // Cuts every group into blocks of at most max_block_rows rows. Where those are too few to keep the threads busy to
+  // the end, the blocks get smaller, down to min_block_rows, then they are cut by columns too, so that blocks of A are
   // packed again as seldom as may be.
   void cut(int64_t min_block_rows, int64_t max_block_rows, int threads) {
     int64_t rows = 0, row_blocks = 0;
