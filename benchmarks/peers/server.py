@@ -1,10 +1,10 @@
-"""Times one peer library, for `mot bench --peers`: a server that reads one JSON request a line and answers with one line.
+"""Times one peer library, for `mot bench --peers`: reads a JSON request a line, answers each with a line of JSON.
 
     python3 server.py --peer torch_eager|torch_compile|onednn|openblas --threads N
 
-First line of the answers: {"ready": true, "version": "..."} or {"error": "...", "install": "package"}. Then to every request
-{"op", "variant", "shape", "dtype", "threads", "repeats"}: {"ms": [...], "parts": {name: [...]}, "peak_rss_mb": x}, times of
-`repeats` runs, or {"error": "..."}. The first request of a case builds and warms it; later ones go on with it, so that
+First line of the answers: {"ready": true, "version": "..."} or {"error": "...", "install": "package"}. Then to every
+request {"op", "variant", "shape", "dtype", "threads", "repeats"}: {"ms": [...], "parts": {name: [...]}, "peak_rss_mb": x},
+times of `repeats` runs, or {"error": "..."}. The first request of a case builds and warms it; later ones go on with it, so that
 contenders can take turns. {"forget": true} drops the cases made so far.
 """
 
@@ -23,7 +23,10 @@ import time
 MODULES = {
     "openblas": {"gemm": "numpy_ops"},
     "onednn": {"gemm": "torch_ops"},
-    "torch_eager": {op: "torch_ops" for op in ("gemm", "attention", "loss", "optimizer", "grad_norm")} | {"step": "torch_step"},
+    "torch_eager": {
+        **{op: "torch_ops" for op in ("gemm", "attention", "loss", "optimizer", "grad_norm")},
+        "step": "torch_step",
+    },
     "torch_compile": {"loss": "torch_ops", "optimizer": "torch_ops", "step": "torch_step"},
 }
 WARM_UP_RUNS = 2
@@ -49,7 +52,7 @@ def start(peer, threads):
 
 
 def peak_rss_mb():
-    """Largest resident set since `reset_peak`, or since the start where the system cannot reset it, in MB (10^6 bytes)."""
+    """Largest resident set since `reset_peak`, or since the start where it cannot be reset, in MB (10^6 bytes)."""
     try:
         with open("/proc/self/status") as status:
             for line in status:
@@ -93,7 +96,7 @@ class Server:
             gc.collect()
             return {}
         if request["threads"] != self.threads:
-            raise ValueError(f"this server was started for {self.threads} threads, the request says {request['threads']}")
+            raise ValueError(f"started for {self.threads} threads, the request says {request['threads']}")
         run = self.prepared(request)
         times = {}
         for _ in range(request["repeats"]):
@@ -108,7 +111,7 @@ class Server:
 
 
 def requests():
-    """Lines of standard input. At its end, which is that of the benchmark, this process ends at once, in a compilation too."""
+    """Lines of standard input. At its end, that of the benchmark, this process ends at once, in a compilation too."""
     lines = queue.Queue()
 
     def read():

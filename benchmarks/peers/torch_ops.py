@@ -80,7 +80,7 @@ def loss(peer, shape, dtype, _variant):
 
 
 def optimizer(peer, shape, _dtype, variant):
-    """AdamW on f32 tensors. shape: {"sizes": elements of each tensor}; variant: "foreach", "fused", None where compiled."""
+    """AdamW on f32. shape: {"sizes": elements of each tensor}; variant: "foreach", "fused", None where compiled."""
     parameters = [torch.nn.Parameter(torch.randn(size)) for size in shape["sizes"]]
     for parameter in parameters:
         parameter.grad = torch.randn_like(parameter)

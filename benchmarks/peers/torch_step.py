@@ -1,7 +1,7 @@
 """A training step in PyTorch: dense and Mixture of Transformers, the model of lib/config/model_config.ts.
 
 Variants of MoT: "mask" moves rows by boolean masks, as the published implementation does; "index" by lists of rows that
-were made beforehand, which is faster. B batch, T positions, N = B T tokens, D width, H query heads, K key heads, E head width.
+were made beforehand. B batch, T positions, N = B T tokens, D width, H query heads, K key heads, E head width.
 """
 
 import time
@@ -71,8 +71,8 @@ class AttentionTower(nn.Module):
         self.head_dim = E
 
     def qkv(self, x):
-        heads = [projection(x).unflatten(-1, (-1, self.head_dim)) for projection in (self.q_proj, self.k_proj, self.v_proj)]
-        return self.q_norm(heads[0]), self.k_norm(heads[1]), heads[2]
+        q, k, v = (f(x).unflatten(-1, (-1, self.head_dim)) for f in (self.q_proj, self.k_proj, self.v_proj))
+        return self.q_norm(q), self.k_norm(k), v
 
 
 class MlpTower(nn.Module):
@@ -181,8 +181,9 @@ def build(peer, request):
     rows = rows_of(variant, modality, len(c["modalities"])) if variant else []
     model = Model(c, groups, batch, positions)
     if peer == "torch_compile":
-        # Block by block: all blocks share one compiled graph, which takes a tenth of the time that the whole model takes.
-        # Boolean masks break the graph; captured in it (capture_dynamic_output_shape_ops) they made a step 3 times slower.
+        # Block by block: all blocks share one compiled graph, so the first step starts sooner.
+        # Boolean masks break the graph; captured in it (capture_dynamic_output_shape_ops) they made a step 3 times
+        # slower.
         for part in (*model.blocks, model.head):
             part.compile(dynamic=None if variant == "mask" else False)
     parameters = list(model.parameters())

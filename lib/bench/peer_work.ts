@@ -14,16 +14,17 @@ const TENSOR = 2 ** 20;
 
 /** The fields of a case, from the total times or from those of a part. */
 export function peerFields(results: PeerResults, part?: string): PeerFields {
-  const fields: Required<PeerFields> = { peers: {}, peers_missing: {}, peers_peak_rss_mb: {} };
+  const missing: Record<string, string> = {};
+  const fields: Required<Omit<PeerFields, 'peers_missing'>> = { peers: {}, peers_peak_rss_mb: {} };
   for (const [name, result] of Object.entries(results)) {
     if ('missing' in result) {
-      fields.peers_missing[name] = result.missing;
+      missing[name] = result.missing;
       continue;
     }
     fields.peers[name] = median(part === undefined ? result.ms : (result.parts[part] ?? []));
     fields.peers_peak_rss_mb[name] = result.peak_rss_mb;
   }
-  return fields;
+  return Object.keys(missing).length > 0 ? { ...fields, peers_missing: missing } : fields;
 }
 
 /**
