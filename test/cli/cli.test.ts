@@ -129,7 +129,23 @@ test('describe prints parameters and memory, and JSON', () => {
   const path = config(`${model}data: {prepare: {text_vocabulary: 300, image_codes: 16, speech_units: 20}}\n`);
   expect(mot('describe', path, '--plan')).toMatchObject({ status: 0, stdout: expect.stringContaining('tower speech') });
   const described = JSON.parse(mot('describe', path, '--json').stdout) as Record<string, unknown>;
-  expect(Object.keys(described)).toEqual(['model', 'parameters', 'memory', 'arenaBytes', 'plan']);
+  expect(Object.keys(described)).toEqual([
+    'model',
+    'parameters',
+    'flops',
+    'memory',
+    'arenaBytes',
+    'checkpointing',
+    'plan',
+  ]);
+  const modes = described['checkpointing'] as { mode: string; arenaBytes: number; extraFlops: number }[];
+  expect(modes.map(({ mode }) => mode)).toEqual(['none', 'attention', 'block']);
+  expect(modes[0]).toMatchObject({ arenaBytes: described['arenaBytes'], extraFlops: 0 });
+  // Less memory for more work; the forward pass is a third of a step, and only a part of it runs again.
+  expect(modes[2]!.arenaBytes).toBeLessThan(modes[0]!.arenaBytes);
+  expect(modes[1]!.extraFlops).toBeGreaterThan(0);
+  expect(modes[2]!.extraFlops).toBeGreaterThan(modes[1]!.extraFlops);
+  expect(modes[2]!.extraFlops).toBeLessThan(1 / 3);
 });
 
 test('doctor says what is used', () => {
