@@ -1,8 +1,9 @@
 import { parseModelConfig } from '../config/model_config.js';
+import { activeMatrixWeights } from '../model/flops.js';
 import { Model, type DecodeBatch } from '../model/model.js';
 import { medianRatio, summarize } from './statistics.js';
 import type { BenchCase, BenchContext, Dtype } from './types.js';
-import { activeMatrixWeights, modelConfig, shapeOf, type ModelSize } from './workload.js';
+import { modelConfig, shapeOf, type ModelSize } from './workload.js';
 
 /** Weights that no cache holds: 277 MB in f32. */
 const SIZE: ModelSize = { d_model: 768, n_layers: 8, ffn_dim: 2048, vocab: 16384, sequences: 1, length: 1024 };

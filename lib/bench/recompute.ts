@@ -1,15 +1,14 @@
+import { CHECKPOINTING } from '../config/checkpointing.js';
 import { Model } from '../model/model.js';
 import { medianRatio, summarize } from './statistics.js';
 import type { BenchCase, BenchContext } from './types.js';
 import { makeBatch, modelConfig, shapeOf, stepFlops, STEP_SIZES } from './workload.js';
 
-/** What keeps everything first: the others are held against it. */
-const MODES = ['none', 'attention', 'block'] as const;
 const MODALITIES = 2;
 
 /**
  * Suite `recompute`: the first size of the step suite with each mode of activation checkpointing; they take turns in
- * every round. Useful operations are those of the mode that computes nothing twice.
+ * every round, and the first, which keeps everything, is what the others are held against. Useful operations are those of the mode that computes nothing twice.
  */
 export async function recomputeSuite(context: BenchContext): Promise<BenchCase[]> {
   const size = STEP_SIZES[0]!;
@@ -21,9 +20,9 @@ export async function recomputeSuite(context: BenchContext): Promise<BenchCase[]
   for (const dtype of context.dtypes) {
     await context.progress(`recompute ${dtype}`);
     const models: Model[] = [];
-    const times = MODES.map((): number[] => []);
+    const times = CHECKPOINTING.map((): number[] => []);
     try {
-      for (const checkpointing of MODES)
+      for (const checkpointing of CHECKPOINTING)
         models.push(await Model.create(config, { tokens, dtype, threads: context.threads, checkpointing }));
       for (let round = 0, rounds = context.repeats(5); round <= rounds; round++)
         for (const [i, model] of models.entries()) {
@@ -35,7 +34,7 @@ export async function recomputeSuite(context: BenchContext): Promise<BenchCase[]
       for (const [i, model] of models.entries()) {
         const summary = summarize(times[i]!);
         cases.push({
-          name: `forward+backward, MoT ${MODALITIES}, checkpointing ${MODES[i]}`,
+          name: `forward+backward, MoT ${MODALITIES}, checkpointing ${CHECKPOINTING[i]}`,
           dtype,
           threads: context.threads,
           ...summary,

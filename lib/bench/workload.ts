@@ -1,6 +1,7 @@
-import type { ModelConfig, ModelConfigInput } from '../config/model_config.js';
+import type { ModelConfigInput } from '../config/model_config.js';
 import { parseModelConfig } from '../config/model_config.js';
 import type { Batch } from '../model/batch.js';
+import { flopsPerToken } from '../model/flops.js';
 import type { Shape } from './types.js';
 
 /** Sizes of a model that the suites train or run; heads are 64 wide. */
@@ -71,13 +72,6 @@ export function makeBatch({ sequences, length, vocab }: ModelSize, modalities: n
   };
 }
 
-/** Weights of matrices that one token meets: of its own towers, and of the head. Embeddings are looked up. */
-export function activeMatrixWeights(config: ModelConfig): number {
-  const { d_model, n_layers, n_heads, n_kv_heads, head_dim, ffn_dim, vocab } = config;
-  const attention = d_model * head_dim * (2 * n_heads + 2 * n_kv_heads);
-  return n_layers * (attention + 3 * d_model * ffn_dim) + d_model * vocab;
-}
-
 /**
  * Useful FLOPs of forward and backward: 6 for each token and active matrix weight (2 forward, 2 each for d_x and d_w),
  * and for each layer and visible pair of query and key 12 x the width of all heads (2 products forward, 4 backward; what
@@ -85,10 +79,11 @@ export function activeMatrixWeights(config: ModelConfig): number {
  */
 export function stepFlops(input: ModelConfigInput, batch: Batch): number {
   const config = parseModelConfig(input);
+  const tokens = batch.token.length;
   let pairs = 0;
-  for (let i = 0; i < batch.token.length; i++) pairs += batch.kvEnd[i]! - batch.kvStart[i]!;
-  const attention = 12 * config.n_layers * pairs * config.n_heads * config.head_dim;
-  return 6 * batch.token.length * activeMatrixWeights(config) + attention;
+  for (let i = 0; i < tokens; i++) pairs += batch.kvEnd[i]! - batch.kvStart[i]!;
+  const { forward, backward } = flopsPerToken(config, pairs / tokens);
+  return tokens * (forward + backward);
 }
 
 /** The sizes as a case shows them. */

@@ -32,8 +32,9 @@ export function registerBench(program: Command): void {
 Suites:
 ${suites}
 
-Ratios are to the dense contender, or of the loss to a matrix product; "limit" is the share of what the
-processor can do, measured in the same run. benchmarks/README.md says how to read it.
+Ratios are to the dense contender; of the loss to a matrix product, of recompute to a step that keeps
+everything, of node-addon-api to nan. "limit" is the share of what the processor can do, measured in the
+same run. benchmarks/README.md says how to read it.
 
 Examples:
   mot bench gemm attention

@@ -2,8 +2,6 @@ import type { Command } from 'commander';
 import type { PlanEntry } from '../model/model.js';
 import { bytes, printJson, table } from './common.js';
 
-const CHECKPOINTING = ['none', 'attention', 'block'] as const;
-
 interface DescribeFlags {
   json?: boolean;
   plan?: boolean;
@@ -33,6 +31,7 @@ async function describe(path: string, overrides: string[], flags: DescribeFlags)
   const { Model } = await import('../model/model.js');
   const { vocabularyOf } = await import('../train/prepared.js');
   const { modelOptions } = await import('../train/run.js');
+  const { CHECKPOINTING } = await import('../config/checkpointing.js');
   const { flopsPerToken } = await import('../model/flops.js');
   const config = readRunConfig(path, overrides);
   const options = modelOptions(config);

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { CHECKPOINTING } from './checkpointing.js';
 
 const positive = z.number().gt(0);
 const count = z.int().min(1);
@@ -48,7 +49,7 @@ export const trainConfigSchema = z
      * Activation checkpointing, what backward computes again rather than keep: `none`; `attention`, the attention branch;
      * `block`, both branches of a layer. Less memory, more time, the same result; `mot describe` shows both.
      */
-    checkpointing: z.enum(['none', 'attention', 'block']).default('none'),
+    checkpointing: z.enum(CHECKPOINTING).default('none'),
     /** `cpu`, or `reference`: plain loops, for comparison only. */
     device: z.enum(['cpu', 'reference']).default('cpu'),
     /** 0: as many as this process may use. Results do not depend on it. */

@@ -1,7 +1,5 @@
+import type { Checkpointing } from '../config/checkpointing.js';
 import type { ModelConfig } from '../config/model_config.js';
-
-/** What backward computes again rather than keep. */
-export type Checkpointing = 'none' | 'attention' | 'block';
 
 /** Floating-point operations of one token, a multiply-add counted as 2; norms, activations and lookups left out. */
 export interface TokenFlops {
@@ -10,6 +8,13 @@ export interface TokenFlops {
   backward: number;
   /** What checkpointing computes again. */
   again: Record<Checkpointing, number>;
+}
+
+/** Weights of matrices that one token meets: of its own towers, and of the head. Embeddings are looked up. */
+export function activeMatrixWeights(config: ModelConfig): number {
+  const { d_model, n_layers, n_heads, n_kv_heads, head_dim, ffn_dim, vocab } = config;
+  const attention = d_model * head_dim * (2 * n_heads + 2 * n_kv_heads);
+  return n_layers * (attention + 3 * d_model * ffn_dim) + d_model * vocab;
 }
 
 /**
@@ -21,14 +26,14 @@ export interface TokenFlops {
  * @param keys Keys that a token sees in the mean; (length + 1) / 2 in a causal document.
  */
 export function flopsPerToken(config: ModelConfig, keys: number): TokenFlops {
-  const { d_model: D, n_layers: layers, n_heads: H, n_kv_heads: K, head_dim: E, ffn_dim: F, vocab } = config;
+  const { d_model: D, n_layers: layers, n_heads: H, n_kv_heads: K, head_dim: E, ffn_dim: F } = config;
   const channels = H * E;
   const qkv = 2 * D * (H + 2 * K) * E;
   const attention = 4 * channels * keys;
   const output = 2 * channels * D;
   const gateUp = 4 * D * F;
   const down = 2 * D * F;
-  const forward = layers * (qkv + attention + output + gateUp + down) + 2 * D * vocab;
+  const forward = 2 * activeMatrixWeights(config) + layers * attention;
   // Norms that come last need the branch itself again, before its norm; others stop at the last projection.
   const last = config.norm_placement === 'branch_output' ? 1 : 0;
   const againAttention = layers * (qkv + attention + last * output);

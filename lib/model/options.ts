@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { CHECKPOINTING } from '../config/checkpointing.js';
 import { parseWith } from '../config/parse.js';
 import { MotError } from '../errors.js';
 import { loadAddon } from '../native/load.js';
@@ -35,7 +36,7 @@ const createSchema = z.strictObject({
    * What training computes again in backward rather than keep: `none`; `attention`, the attention branch; `block`, both
    * branches of a layer. Less memory, more time, the same bits.
    */
-  checkpointing: z.enum(['none', 'attention', 'block']).default('none'),
+  checkpointing: z.enum(CHECKPOINTING).default('none'),
   /** Of the initial weights; null leaves them zero, to be loaded. */
   seed: z.int().min(0).nullable().default(0),
 });

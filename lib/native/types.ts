@@ -3,6 +3,7 @@
  * Native calls that take long return promises and never hold the event loop; typed arrays are copied at the call.
  * Native errors are plain Errors with a `code` of MotErrorCode; lib/native/load.ts turns them into MotErrors.
  */
+import type { Checkpointing } from '../config/checkpointing.js';
 
 /** One part of the model: towers by name, and which of them serves each modality. */
 export interface NativePart {
@@ -44,8 +45,8 @@ export interface NativeSessionOptions {
   /** RoPE positions. */
   positions: number;
   training: boolean;
-  /** What backward computes again rather than keep: "none", "attention" or "block". */
-  checkpointing: 'none' | 'attention' | 'block';
+  /** What backward computes again rather than keep. */
+  checkpointing: Checkpointing;
 }
 
 /** A packed batch in sequence order; all arrays of one length, except where optional. */
