@@ -56,6 +56,7 @@ export { readRunConfig, type RunConfig } from './config/run_config.js';
 export type { TrainConfig } from './config/train_config.js';
 export { evaluate, type PooledLosses } from './train/evaluate.js';
 export { learningRate, type Schedule } from './train/schedule.js';
+export type { ScheduleShape } from './config/schedules.js';
 export { openCheckpoint, type Checkpoint, type TrainerState } from './train/checkpoint.js';
 export {
   isStep,

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { CHECKPOINTING } from './checkpointing.js';
+import { SCHEDULES } from './schedules.js';
 
 const positive = z.number().gt(0);
 const count = z.int().min(1);
@@ -19,10 +20,17 @@ export const trainConfigSchema = z
     micro_sequences: count.optional(),
     /** Highest learning rate. */
     lr: positive.default(2e-3),
-    /** Learning rate of the last step as a share of `lr`. */
+    /** Learning rate of the last step as a share of `lr`; `constant` does not heed it. */
     min_lr_ratio: z.number().min(0).max(1).default(0.1),
-    /** Steps of linear warm-up before the cosine. */
+    /** Steps of linear warm-up before the rate falls. */
     warmup_steps: z.int().min(0).default(50),
+    /**
+     * How the learning rate falls after the warm-up: `cosine`, half a period; `linear`; `exponential`, by the same factor
+     * every step; `wsd` (warm-up, stable, decay), not until the last steps, then linearly; `constant`, not at all.
+     */
+    schedule: z.enum(SCHEDULES).default('cosine'),
+    /** Of `wsd`: the share of the steps after the warm-up in which the learning rate falls. */
+    decay_share: z.number().gt(0).max(1).default(0.1),
     /** AdamW's decay of the first moment. */
     beta1: z.number().min(0).lt(1).default(0.9),
     /** AdamW's decay of the second moment. */
@@ -68,6 +76,12 @@ export const trainConfigSchema = z
         code: 'custom',
         path: ['warmup_steps'],
         message: `a warm-up of ${train.warmup_steps} steps is longer than the run of ${train.steps}`,
+      });
+    if (train.schedule === 'exponential' && train.min_lr_ratio === 0)
+      context.addIssue({
+        code: 'custom',
+        path: ['min_lr_ratio'],
+        message: 'an exponential schedule never reaches 0; give the last rate a share of lr, such as 0.1',
       });
   })
   .transform((train) => ({ ...train, micro_sequences: train.micro_sequences ?? train.sequences }));

@@ -122,6 +122,8 @@ export async function runTraining(config: RunConfig, options: RunOptions = {}): 
         lr: train.lr,
         minLrRatio: train.min_lr_ratio,
         warmupSteps: train.warmup_steps,
+        schedule: train.schedule,
+        decayShare: train.decay_share,
         beta1: train.beta1,
         beta2: train.beta2,
         eps: train.eps,

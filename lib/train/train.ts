@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { parseWith } from '../config/parse.js';
+import { SCHEDULES } from '../config/schedules.js';
 import { packDocuments, type CountedBatch } from '../data/packer.js';
 import { MotError } from '../errors.js';
 import type { Document } from '../model/batch.js';
@@ -9,29 +10,38 @@ import { trainStep } from './trainer.js';
 
 const count = z.int().min(1);
 
-const trainOptionsSchema = z.strictObject({
-  /** Step to end with. Default: until the documents end; the learning rate then stays at `lr` after the warm-up. */
-  steps: count.default(Infinity),
-  /** Steps that this model was trained before; steps are counted on from there. Default 0. */
-  startStep: z.int().min(0).default(0),
-  /** Packed sequences of one step. Default 1. */
-  sequences: count.default(1),
-  /** Tokens of a sequence; no document may be longer. Default: as many as the model takes at once. */
-  seqLen: count.optional(),
-  /** Highest learning rate. Default 1e-3. */
-  lr: z.number().gt(0).default(1e-3),
-  /** Learning rate of the last step as a share of `lr`. Default 0.1. */
-  minLrRatio: z.number().min(0).max(1).default(0.1),
-  /** Steps of linear warm-up. Default 0. */
-  warmupSteps: z.int().min(0).default(0),
-  /** AdamW. Defaults 0.9, 0.95, 1e-8, 0.1. */
-  beta1: z.number().min(0).lt(1).default(0.9),
-  beta2: z.number().min(0).lt(1).default(0.95),
-  eps: z.number().gt(0).default(1e-8),
-  weightDecay: z.number().min(0).default(0.1),
-  /** Largest global gradient norm; 0: no clipping. Default 1. */
-  clip: z.number().min(0).default(1),
-});
+const trainOptionsSchema = z
+  .strictObject({
+    /** Step to end with. Default: until the documents end; the learning rate then stays at `lr` after the warm-up. */
+    steps: count.default(Infinity),
+    /** Steps that this model was trained before; steps are counted on from there. Default 0. */
+    startStep: z.int().min(0).default(0),
+    /** Packed sequences of one step. Default 1. */
+    sequences: count.default(1),
+    /** Tokens of a sequence; no document may be longer. Default: as many as the model takes at once. */
+    seqLen: count.optional(),
+    /** Highest learning rate. Default 1e-3. */
+    lr: z.number().gt(0).default(1e-3),
+    /** Learning rate of the last step as a share of `lr`. Default 0.1. */
+    minLrRatio: z.number().min(0).max(1).default(0.1),
+    /** Steps of linear warm-up. Default 0. */
+    warmupSteps: z.int().min(0).default(0),
+    /** How the learning rate falls after the warm-up: `cosine` (default), `linear`, `exponential`, `wsd` or `constant`. */
+    schedule: z.enum(SCHEDULES).default('cosine'),
+    /** Of `wsd`: the share of the steps after the warm-up in which the learning rate falls. Default 0.1. */
+    decayShare: z.number().gt(0).max(1).default(0.1),
+    /** AdamW. Defaults 0.9, 0.95, 1e-8, 0.1. */
+    beta1: z.number().min(0).lt(1).default(0.9),
+    beta2: z.number().min(0).lt(1).default(0.95),
+    eps: z.number().gt(0).default(1e-8),
+    weightDecay: z.number().min(0).default(0.1),
+    /** Largest global gradient norm; 0: no clipping. Default 1. */
+    clip: z.number().min(0).default(1),
+  })
+  .refine(({ schedule, minLrRatio }) => schedule !== 'exponential' || minLrRatio > 0, {
+    path: ['minLrRatio'],
+    error: 'an exponential schedule never reaches 0; give the last rate a share of lr, such as 0.1',
+  });
 
 /** Options of `train`. */
 export type TrainOptions = z.input<typeof trainOptionsSchema> & {

@@ -62,6 +62,9 @@ describe('parseWith', () => {
     [{ model: { modalities: ['text', 3] } }, 'model.modalities[1] must be a text, got 3'],
     [{ train: { sequences: 6, micro_sequences: 4 } }, '6 sequences do not divide into micro-batches of 4'],
     [{ train: { steps: 10, warmup_steps: 20 } }, 'a warm-up of 20 steps is longer than the run of 10'],
+    [{ train: { schedule: 'cosin' } }, 'or "wsd", got "cosin"; did you mean cosine?'],
+    [{ train: { schedule: 'exponential', min_lr_ratio: 0 } }, 'an exponential schedule never reaches 0'],
+    [{ train: { decay_share: 0 } }, 'train.decay_share must be more than 0, got 0'],
   ])('%j', (value, sentence) => {
     const error = errorOf(() => parseWith(schema, value, 'config'));
     expect(error.code).toBe('ERR_CONFIG');

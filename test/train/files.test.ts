@@ -175,6 +175,24 @@ describe('learning rate', () => {
     expect(learningRate(schedule, step)).toBeCloseTo(expected, 12);
   });
 
+  test.each([
+    ['constant', { 11: 2, 60: 2, 110: 2, 500: 2 }],
+    ['linear', { 35: 1.55, 60: 1.1, 110: 0.2, 500: 0.2 }],
+    ['cosine', { 35: 0.2 + 1.8 * 0.5 * (1 + Math.SQRT1_2), 60: 1.1, 110: 0.2, 500: 0.2 }],
+    // Half of the way is one square root of the whole factor 0.1.
+    ['exponential', { 60: 2 * Math.sqrt(0.1), 110: 0.2, 500: 0.2 }],
+    ['wsd', { 11: 2, 90: 2, 100: 1.1, 105: 0.65, 110: 0.2, 500: 0.2 }],
+  ] as const)('%s after the warm-up', (shape, expected) => {
+    const plan = { ...schedule, schedule: shape, decayShare: 0.2 };
+    expect(learningRate(plan, 5)).toBe(1);
+    expect(learningRate(plan, 10)).toBe(2);
+    for (const [step, rate] of Object.entries(expected)) expect(learningRate(plan, Number(step))).toBeCloseTo(rate, 12);
+  });
+
+  test.each(['constant', 'linear', 'cosine', 'exponential', 'wsd'] as const)('%s of a run without an end', (shape) => {
+    expect(learningRate({ ...schedule, schedule: shape, steps: Infinity }, 1000)).toBe(2);
+  });
+
   test('without warm-up, and with nothing but warm-up', () => {
     expect(learningRate({ ...schedule, warmupSteps: 0 }, 1)).toBeCloseTo(2, 2);
     expect(learningRate({ ...schedule, warmupSteps: 110 }, 110)).toBe(2);

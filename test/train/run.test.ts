@@ -33,6 +33,8 @@ train:
   seq_len: 48
   lr: 0.01
   warmup_steps: 5
+  schedule: wsd
+  decay_share: 0.5
   validate_every: 24
   validation_documents: 10
   checkpoint_every: 6
@@ -100,6 +102,10 @@ test('the model learns, and every step and validation has its line', () => {
     expect(Object.keys(losses)).toEqual(['text', 'image', 'speech']);
     for (const value of [lr, grad_norm, tokens, tokens_per_second, memory]) expect(value).toBeGreaterThan(0);
   }
+  // Warm-up, stable, and linear decay to a tenth over the second half.
+  expect(steps.filter(({ step }) => [1, 60, 120].includes(step)).map(({ lr }) => Number(lr.toFixed(9)))).toEqual([
+    0.002, 0.01, 0.001,
+  ]);
   const validations = all.filter((line) => !isStep(line));
   expect(validations.map((line) => line.step)).toEqual([24, 48, 72, 96, 120].flatMap((step) => [step, step]));
   // Two checkpoints are kept.

@@ -50,6 +50,14 @@ test('sequences that do not fit at once are accumulated, to the same result up t
   expect(i).toBe(5);
 });
 
+test('the schedule is the one asked for', async () => {
+  const options = { steps: 4, sequences: 1, seqLen: 16, lr: 0.01, minLrRatio: 0.0625 };
+  const rates = async (schedule: TrainOptions['schedule']): Promise<number[]> =>
+    (await all(counting(10), { ...options, schedule })).map(({ lr }) => Number(lr.toFixed(8)));
+  expect(await rates('constant')).toEqual([0.01, 0.01, 0.01, 0.01]);
+  expect(await rates('exponential')).toEqual([0.005, 0.0025, 0.00125, 0.000625]);
+});
+
 test('leaving the loop closes the iterator', async () => {
   let closed = false;
   async function* endless(): AsyncGenerator<Document> {
