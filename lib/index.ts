@@ -39,7 +39,7 @@ export {
   type TensorKind,
   type TensorShape,
 } from './model/model.js';
-export type { Batch, Document } from './model/batch.js';
+export type { Batch, Document, Patches } from './model/batch.js';
 export { parseModelConfig, type Part } from './config/model_config.js';
 export {
   SafetensorsFile,

@@ -71,6 +71,23 @@ export const modelConfigShape = {
   z_loss: z.number().min(0).default(0),
   /** Weight of the loss of each modality predicted. Default: 1. */
   loss_weight: z.record(z.string(), z.number().min(0)).optional(),
+  /** Transfusion: one modality consists of continuous patches, predicted by diffusion. Default: none does. */
+  diffusion: z
+    .strictObject({
+      /** The modality of the patches. */
+      modality: z.string().default('image'),
+      /** Numbers of one patch. */
+      patch_dim: width,
+      /** Timesteps of the cosine noise schedule. */
+      steps: z
+        .int()
+        .min(1)
+        .max(2 ** 20)
+        .default(1000),
+      /** Weight of the diffusion loss beside the language loss. */
+      weight: z.number().min(0).default(5),
+    })
+    .nullish(),
 };
 
 const schema = z.strictObject(modelConfigShape);
@@ -96,6 +113,7 @@ export interface ModelConfig {
   rope_theta: number;
   z_loss: number;
   loss_weight: Record<string, number>;
+  diffusion?: { modality: string; patch_dim: number; steps: number; weight: number };
 }
 
 /** Llama's rule: two thirds of 4 d_model, rounded down, then up to a multiple of 256. */
@@ -109,7 +127,7 @@ export function defaultFfnDim(dModel: number): number {
  * @param options.what How messages call it; default `model config`.
  * @param options.where Place of a key in its file, for messages.
  * @throws MotError ERR_CONFIG naming every key that is wrong (an unknown one with the nearest known one);
- *   ERR_UNSUPPORTED for `experts` and `diffusion`.
+ *   ERR_UNSUPPORTED for `experts`.
  * @example
  * parseModelConfig({ vocab: 512, d_model: 64, n_layers: 2, n_heads: 4, modalities: ['text', 'image'] }).head_dim; // 16
  */
@@ -138,8 +156,17 @@ export function parseModelConfig(
   for (const [part, map] of Object.entries(parsed.towers ?? {}))
     if (map) checkKeys(map, modalities, true, (sentence) => fail('towers', `towers.${part} ${sentence}`));
   checkKeys(parsed.loss_weight ?? {}, modalities, false, (sentence) => fail('loss_weight', `loss_weight ${sentence}`));
+  if (parsed.diffusion) {
+    const { modality } = parsed.diffusion;
+    if (!modalities.includes(modality))
+      fail(
+        'diffusion',
+        `diffusion.modality is ${JSON.stringify(modality)}, which is none of ${modalities.join(', ')}; name the one whose tokens are patches`,
+      );
+    if (d_model % 2 !== 0) fail('d_model', `d_model must be even where there is diffusion, got ${d_model}`);
+  }
 
-  const { untied, towers, loss_weight, ffn_dim = defaultFfnDim(d_model), ...rest } = parsed;
+  const { untied, towers, loss_weight, diffusion, ffn_dim = defaultFfnDim(d_model), ...rest } = parsed;
   const given = Object.entries(towers ?? {}).filter(([, map]) => map !== undefined);
   return {
     ...rest,
@@ -149,6 +176,7 @@ export function parseModelConfig(
     untied: typeof untied === 'boolean' ? { self_attn: untied, mlp: untied, final: untied } : untied,
     ...(given.length > 0 ? { towers: Object.fromEntries(given) as Partial<Record<Part, Record<string, string>>> } : {}),
     loss_weight: Object.fromEntries(modalities.map((m) => [m, loss_weight?.[m] ?? 1])),
+    ...(diffusion ? { diffusion } : {}),
   };
 }
 
@@ -167,7 +195,7 @@ function checkKeys(
 function withoutPlanned(value: unknown, what: string): unknown {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
   const rest: Record<string, unknown> = { ...value };
-  for (const key of ['experts', 'diffusion']) {
+  for (const key of ['experts']) {
     const planned = rest[key];
     if (typeof planned === 'object' && (planned === null || Object.keys(planned).length === 0)) delete rest[key];
     else if (planned !== undefined)
@@ -186,6 +214,8 @@ function nativePart(config: ModelConfig, part: Part): NativePart {
 
 /** The config as the addon takes it. */
 export function nativeModelConfig(config: ModelConfig): NativeModelConfig {
+  const { diffusion } = config;
+  if (diffusion) throw new MotError('ERR_UNSUPPORTED', 'diffusion is not supported by this version; remove the key.');
   return {
     dModel: config.d_model,
     nLayers: config.n_layers,

@@ -9,6 +9,7 @@ import { loadAddon } from '../native/load.js';
 import type {
   NativeLosses,
   NativeOpEvent,
+  NativeOutput,
   NativePlanEntry,
   NativeSession,
   NativeStepResult,
@@ -43,8 +44,11 @@ export interface TensorShape {
   shape: number[];
 }
 
-/** Of which positions, and what, `forward` and `backwardFrom` speak. */
-export type Output = 'hidden' | 'logits';
+/**
+ * What `forward`, `backwardFrom` and `decode` speak of, at chosen positions: final hidden states [positions, d_model],
+ * logits [positions, vocab], or the noise predicted for image patches [positions, patch_dim].
+ */
+export type Output = NativeOutput;
 
 /** A batch for `decode`: intervals count slots of the KV cache, and each token takes one. */
 export type DecodeBatch = Omit<Batch, 'target' | 'targetModality'> & { slot: Int32Array };
@@ -85,6 +89,7 @@ export class Model implements AsyncDisposable {
    * @param options.tokens Most tokens of a micro-batch, prefill or decode call; default 2048.
    * @param options.kv_slots Slots of the KV cache; default 0, no `decode`.
    * @param options.positions RoPE positions; default the larger of tokens and kv_slots.
+   * @param options.images Most images of a call, where the config has `diffusion`; default tokens.
    * @param options.training Whether there are gradients and optimiser state; default true.
    * @param options.checkpointing What training computes again in backward rather than keep: `none` (default), `attention`
    *   or `block`.
@@ -169,9 +174,13 @@ export class Model implements AsyncDisposable {
    * Forward and backward; gradients are added to those that are there (`zeroGradients` first).
    *
    * @param options.totalTargets Targets of the whole global batch, which the loss is divided by. Default: the batch's own.
+   * @param options.totalImages Images with noise of the whole global batch, likewise for the diffusion loss.
    * @throws MotError ERR_ABORTED: the gradients gathered so far are dropped.
    */
-  async backward(batch: Batch, options: CallOptions & { totalTargets?: number } = {}): Promise<Losses> {
+  async backward(
+    batch: Batch,
+    options: CallOptions & { totalTargets?: number; totalImages?: number } = {},
+  ): Promise<Losses> {
     const { totalTargets = 0 } = options;
     return withSignal(options, (abort) => this.#session.backward(batch, totalTargets, abort));
   }
@@ -192,7 +201,7 @@ export class Model implements AsyncDisposable {
   }
 
   /**
-   * Final hidden states [positions, d_model] or logits [positions, vocab] of the chosen positions of a batch, row-major.
+   * Final hidden states, logits or predicted noise of the chosen positions of a batch, row-major: see `Output`.
    *
    * @example
    * const logits = await model.forward(batch, Int32Array.of(batch.token.length - 1), 'logits');
@@ -210,7 +219,7 @@ export class Model implements AsyncDisposable {
    * For losses of your own: forward, then backward from the gradient of your loss with respect to `output` of the chosen
    * positions (distinct). Gradients are added; finish with `adamw`.
    *
-   * @param gradient [positions, d_model] or [positions, vocab], row-major.
+   * @param gradient Of the shape of the output, row-major.
    */
   async backwardFrom(
     batch: Batch,
@@ -223,13 +232,16 @@ export class Model implements AsyncDisposable {
   }
 
   /**
-   * Prefill or decode with the KV cache: writes keys and values of these tokens into their slots and gives the logits of
-   * the chosen positions of the batch, [positions, vocab]. Needs `kv_slots`.
+   * Prefill or decode with the KV cache: writes keys and values of these tokens into their slots and gives the `output`
+   * of the chosen positions of the batch. Needs `kv_slots`. A call may write slots again that an earlier one wrote: so a
+   * diffusion loop passes an image's patches at one timestep after the other, and what lies before them stays.
+   *
+   * @param options.output Default `logits`.
    */
   async decode(
     batch: DecodeBatch,
     positions: Int32Array,
-    options: CallOptions = {},
+    options: CallOptions & { output?: Output } = {},
   ): Promise<Float32Array<ArrayBuffer>> {
     return withSignal(options, (abort) => this.#session.decode(batch, positions, abort));
   }

@@ -30,6 +30,12 @@ const createSchema = z.strictObject({
     .min(1)
     .max(2 ** 28)
     .optional(),
+  /** Most images of a call, where the config has `diffusion`. Default: tokens. */
+  images: z
+    .int()
+    .min(1)
+    .max(2 ** 26)
+    .optional(),
   /** Whether there are gradients and optimiser state. */
   training: z.boolean().default(true),
   /**
@@ -44,12 +50,13 @@ const createSchema = z.strictObject({
 /** Options of `Model.create`. */
 export type ModelOptions = z.input<typeof createSchema>;
 /** The same with every value filled in. */
-export type ResolvedModelOptions = z.output<typeof createSchema> & { positions: number };
+export type ResolvedModelOptions = z.output<typeof createSchema> & { positions: number; images: number };
 
 /** Checks options and fills in defaults. MotError ERR_ARGUMENT. */
 export function parseModelOptions(options: ModelOptions): ResolvedModelOptions {
   const parsed = parseWith(createSchema, options, 'options of Model.create', { code: 'ERR_ARGUMENT' });
-  return { ...parsed, positions: parsed.positions ?? Math.max(parsed.tokens, parsed.kv_slots) };
+  const { tokens, kv_slots, positions = Math.max(tokens, kv_slots), images = tokens } = parsed;
+  return { ...parsed, positions, images };
 }
 
 const adamwSchema = z.strictObject({

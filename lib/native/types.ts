@@ -30,6 +30,8 @@ export interface NativeModelConfig {
   mlp: NativePart;
   final: NativePart;
   lossWeight: number[];
+  /** Image patches by diffusion; absent: none. `modality` is an index. */
+  diffusion?: { modality: number; patchDim: number; steps: number; weight: number };
 }
 
 export interface NativeSessionOptions {
@@ -44,6 +46,8 @@ export interface NativeSessionOptions {
   kvSlots: number;
   /** RoPE positions. */
   positions: number;
+  /** Images of one call; models with diffusion only. */
+  images: number;
   training: boolean;
   /** What backward computes again rather than keep. */
   checkpointing: Checkpointing;
@@ -60,6 +64,16 @@ export interface NativeBatch {
   targetModality?: Int32Array;
   /** Slots of the KV cache that these tokens take; decode only. */
   slot?: Int32Array;
+  /** Row of `latent` that each token embeds, -1: none. With it, latent, imageOfRow and timestep; diffusion only. */
+  patchRow?: Int32Array;
+  /** [R * P] */
+  latent?: Float32Array;
+  /** [R * P] Given: `latent` is clean and is mixed with it, and the loss is on it. */
+  noise?: Float32Array;
+  /** [R] */
+  imageOfRow?: Int32Array;
+  /** [images] */
+  timestep?: Int32Array;
 }
 
 export interface NativeLosses {
@@ -70,7 +84,14 @@ export interface NativeLosses {
   ceSum: Float64Array;
   /** [modalities] */
   targetCount: Float64Array;
+  /** Sum over images of the image's mean squared error of the noise; 0 without diffusion. */
+  diffusionSum: number;
+  /** Images that the sum is over. */
+  imageCount: number;
 }
+
+/** What is given of chosen positions: hidden states [count, D], logits [count, V], predicted noise of patches [count, P]. */
+export type NativeOutput = 'hidden' | 'logits' | 'patches';
 
 export interface NativeAdamW {
   lr: number;
@@ -138,22 +159,22 @@ export interface NativeSession {
   evaluate(batch: NativeBatch, abort: NativeAbort | null): Promise<NativeLosses>;
   /** Log-probability of each target [T]; 0 where there is none. */
   logProbs(batch: NativeBatch, abort: NativeAbort | null): Promise<Float32Array<ArrayBuffer>>;
-  /** Of the chosen positions: [count, D] or [count, V]. */
+  /** `output` of the chosen positions. */
   forward(
     batch: NativeBatch,
     positions: Int32Array,
-    output: 'hidden' | 'logits',
+    output: NativeOutput,
     abort: NativeAbort | null,
   ): Promise<Float32Array<ArrayBuffer>>;
   /** Forward, then backward from a gradient with respect to `output` of the chosen positions. */
   backwardFrom(
     batch: NativeBatch,
     positions: Int32Array,
-    output: 'hidden' | 'logits',
+    output: NativeOutput,
     gradient: Float32Array,
     abort: NativeAbort | null,
   ): Promise<void>;
-  /** Prefill or decode with the KV cache (batch.slot given); logits of the chosen positions [count, V]. */
+  /** Prefill or decode with the KV cache (batch.slot given); `output` of the chosen positions. */
   decode(batch: NativeBatch, positions: Int32Array, abort: NativeAbort | null): Promise<Float32Array<ArrayBuffer>>;
   readTensor(kind: TensorKind, name: string): Promise<Float32Array<ArrayBuffer>>;
   /** Rejects values that are not finite (ERR_NOT_FINITE). */

@@ -13,7 +13,7 @@
  */
 import { MotError } from '../errors.js';
 import { SafetensorsFile, writeSafetensors } from '../io/safetensors.js';
-import type { Batch } from '../model/batch.js';
+import type { Batch, Patches } from '../model/batch.js';
 
 /** Keys of the config that are not the model's. */
 const NOTES = ['lr', 'present', 'lengths', 'window', 'seed'];
@@ -110,7 +110,7 @@ export function tensorOf(
 }
 
 /** The file's batch. */
-export function batchOf(path: string, file: GoldenFile): Required<Batch> {
+export function batchOf(path: string, file: GoldenFile): Required<Omit<Batch, keyof Patches>> {
   const tokens = file.tensors.get('in.token')?.shape[0] ?? 0;
   const get = (name: string): Int32Array => tensorOf(path, file, `in.${name}`, [tokens], true) as Int32Array;
   return {

@@ -1,5 +1,5 @@
 import { setImmediate } from 'node:timers/promises';
-import type { Batch } from '../../lib/model/batch.js';
+import type { Batch, Patches } from '../../lib/model/batch.js';
 import type { Model, ModelConfigInput } from '../../lib/model/model.js';
 
 /** Two modalities with towers of their own. */
@@ -17,7 +17,7 @@ export const TINY: ModelConfigInput = {
 export const SLOW: ModelConfigInput = { ...TINY, vocab: 300, d_model: 64, n_layers: 4, ffn_dim: 96 };
 
 /** One document of alternating runs of modalities, each place predicting the next token. */
-export function makeBatch(tokens: number, vocab = 64, seed = 1): Required<Batch> {
+export function makeBatch(tokens: number, vocab = 64, seed = 1): Required<Omit<Batch, keyof Patches>> {
   const at = (f: (i: number) => number): Int32Array => Int32Array.from({ length: tokens }, (_, i) => f(i));
   const token = (i: number): number => (i * 7 + seed * 13 + (i >> 2)) % vocab;
   const modality = (i: number): number => (i >> 2) % 2;

@@ -41,10 +41,17 @@ test('untied and towers choose the weights of each modality', () => {
 
 test('what this version does not compute is refused; its empty form is not', () => {
   expect(parseModelConfig({ ...BASE, experts: {}, diffusion: null }).vocab).toBe(512);
-  for (const key of ['experts', 'diffusion'])
-    expect(() => parseModelConfig({ ...BASE, [key]: { text: 4 } })).toThrow(
-      expect.objectContaining({ code: 'ERR_UNSUPPORTED', message: expect.stringContaining(key) }),
-    );
+  expect(() => parseModelConfig({ ...BASE, experts: { text: 4 } })).toThrow(
+    expect.objectContaining({ code: 'ERR_UNSUPPORTED', message: expect.stringContaining('experts') }),
+  );
+});
+
+test('diffusion has the defaults of the paper', () => {
+  const diffusion = { modality: 'image', patch_dim: 12, steps: 1000, weight: 5 };
+  const config = parseModelConfig({ ...BASE, diffusion: { patch_dim: 12 } });
+  expect(config.diffusion).toEqual(diffusion);
+  expect(parseModelConfig(config)).toEqual(config);
+  expect(Object.hasOwn(parseModelConfig({ ...BASE, diffusion: null }), 'diffusion')).toBe(false);
 });
 
 describe('wrong configs are errors that say what to do', () => {
@@ -71,6 +78,13 @@ describe('wrong configs are errors that say what to do', () => {
     [{ rope_theta: Infinity }, /rope_theta/],
     [{ loss_weight: { video: 1 } }, /loss_weight names "video"/],
     [{ loss_weight: { text: -1 } }, /loss_weight\.text must be at least 0/],
+    [{ diffusion: {} }, /diffusion\.patch_dim is missing/],
+    [{ diffusion: { patch_dim: 0 } }, /diffusion\.patch_dim must be at least 1/],
+    [{ diffusion: { patch_dim: 4, steps: 0 } }, /diffusion\.steps must be at least 1/],
+    [{ diffusion: { patch_dim: 4, weight: -1 } }, /diffusion\.weight must be at least 0/],
+    [{ diffusion: { patch_dim: 4, width: 1 } }, /unknown key diffusion\.width/],
+    [{ diffusion: { patch_dim: 4, modality: 'video' } }, /diffusion\.modality is "video", which is none of text/],
+    [{ diffusion: { patch_dim: 4 }, d_model: 65, head_dim: 8 }, /d_model must be even/],
     [{ towers: { mlp: { text: 'a' } } }, /towers\.mlp gives no tower to image/],
     [{ towers: { mlp: { text: 'a', image: 'a', speech: 'a', video: 'a' } } }, /towers\.mlp names "video"/],
     [{ towers: { mlp: { text: 'A', image: 'a', speech: 'a' } } }, /"A" cannot name a tower/],
