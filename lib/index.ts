@@ -52,6 +52,7 @@ export {
 // Training
 export { train, type TrainOptions } from './train/train.js';
 export { runTraining, type RunOptions, type RunResult } from './train/run.js';
+export type { OnMetrics } from './train/hook.js';
 export { readRunConfig, type RunConfig } from './config/run_config.js';
 export type { TrainConfig } from './config/train_config.js';
 export { evaluate, type PooledLosses } from './train/evaluate.js';

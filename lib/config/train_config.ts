@@ -51,6 +51,8 @@ export const trainConfigSchema = z
     checkpoint_every: z.int().min(0).default(200),
     /** How many of the newest checkpoints stay. */
     keep_checkpoints: count.default(2),
+    /** Write TensorBoard event files into the run folder. */
+    tensorboard: z.boolean().default(true),
     /** Number format of matrix products: `bf16` (accumulated in f32, weights f32) or `f32`. */
     dtype: z.enum(['bf16', 'f32']).default('bf16'),
     /**

@@ -8,11 +8,13 @@ import type { ShardSource } from '../data/shard.js';
 import { MotError } from '../errors.js';
 import { Model, type ModelOptions } from '../model/model.js';
 import { MODEL_FILE, OPTIMIZER_FILE, writeCheckpoint, type TrainerState } from './checkpoint.js';
+import { MetricsHook, type OnMetrics } from './hook.js';
 import { isStep, type MetricsLine } from './metrics.js';
 import { silent, type Progress } from './progress.js';
 import { StepProfiler, type OpSummary } from './profile.js';
 import { datasetFolder } from './prepared.js';
 import { openRunFolder } from './run_folder.js';
+import { EventFile } from './tensorboard.js';
 import { runTrainer, type Trainer } from './trainer.js';
 
 /** Options of `runTraining`. */
@@ -25,6 +27,8 @@ export interface RunOptions {
   preparation?: PrepareProgress;
   /** Raised to finish the step, save and return. */
   stop?: AbortSignal;
+  /** A logger of your own, called with every line of metrics. Default: none. */
+  onMetrics?: OnMetrics;
   /** File for a Chrome trace of three steps, every op with its time, FLOPs, bytes and share of the limit. */
   profile?: string;
 }
@@ -57,7 +61,7 @@ const WATCHED: readonly SplitName[] = ['validation', 'heldout'];
  *   ERR_NOT_FINITE.
  */
 export async function runTraining(config: RunConfig, options: RunOptions = {}): Promise<RunResult> {
-  const { resume = false, progress = silent, preparation, stop, profile } = options;
+  const { resume = false, progress = silent, preparation, stop, profile, onMetrics } = options;
   const dataset = await datasetFolder(config, {
     ...(preparation ? { progress: preparation } : {}),
     ...(stop ? { signal: stop } : {}),
@@ -73,6 +77,8 @@ export async function runTraining(config: RunConfig, options: RunOptions = {}): 
   const resolved = { ...config, model: modelConfig };
   const say = (sentence: string): void => progress.say(sentence);
   const folder = openRunFolder(config.out, { ...resolved }, manifest.fingerprint, resume, say);
+  const hook = onMetrics && new MetricsHook(onMetrics, say);
+  let events: EventFile | undefined;
   const last = new Map<string, MetricsLine>();
   const sources: ShardSource[] = [];
   const open = async (split: SplitName): Promise<ShardSource> => {
@@ -93,6 +99,7 @@ export async function runTraining(config: RunConfig, options: RunOptions = {}): 
     };
     state.config = { ...resolved };
     state.dataset.folder = dataset;
+    if (train.tensorboard) events = EventFile.open(config.out, state.step);
     const profiler =
       profile === undefined ? null : new StepProfiler(profile, model, config.train.dtype, config.train.threads);
     let checkpoint = '';
@@ -100,6 +107,7 @@ export async function runTraining(config: RunConfig, options: RunOptions = {}): 
       checkpoint = folder.checkpoint.path;
       await model.load(join(checkpoint, MODEL_FILE));
       await model.load(join(checkpoint, OPTIMIZER_FILE), ['m', 'v']);
+      hook?.call({ event: 'resumed_from', step: state.step, checkpoint });
       say(`resumed_from step ${state.step}: ${checkpoint}`);
     }
     const pack = { sequences: train.sequences, seqLen: train.seq_len, microSequences: train.micro_sequences };
@@ -137,10 +145,13 @@ export async function runTraining(config: RunConfig, options: RunOptions = {}): 
       validation,
       record(line) {
         folder.metrics.append(line);
+        events?.append(line);
+        hook?.call(line);
         last.set(isStep(line) ? 'step' : `${line.event} ${'split' in line ? line.split : ''}`, line);
       },
       async checkpoint(now) {
         folder.metrics.sync();
+        events?.sync();
         checkpoint = await writeCheckpoint(config.out, now, train.keep_checkpoints, async (path) => {
           await model.save(join(path, MODEL_FILE));
           await model.save(join(path, OPTIMIZER_FILE), ['m', 'v']);
@@ -160,6 +171,8 @@ export async function runTraining(config: RunConfig, options: RunOptions = {}): 
       ...(ops ? { ops } : {}),
     };
   } finally {
+    await hook?.settle();
+    events?.close();
     folder.metrics.close();
     for (const source of sources) source.close();
   }

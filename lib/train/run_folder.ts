@@ -21,6 +21,7 @@ const FREE_KEYS = new Set([
   'train.validation_documents',
   'train.checkpoint_every',
   'train.keep_checkpoints',
+  'train.tensorboard',
   'train.threads',
 ]);
 

@@ -5,6 +5,7 @@ import { packDocuments, type CountedBatch } from '../data/packer.js';
 import { MotError } from '../errors.js';
 import type { Document } from '../model/batch.js';
 import type { Model } from '../model/model.js';
+import { MetricsHook, type OnMetrics } from './hook.js';
 import type { StepMetrics } from './metrics.js';
 import { trainStep } from './trainer.js';
 
@@ -47,6 +48,8 @@ const trainOptionsSchema = z
 export type TrainOptions = z.input<typeof trainOptionsSchema> & {
   /** Ends training with ERR_ABORTED; the step that runs is undone. */
   signal?: AbortSignal;
+  /** A logger of your own, called with the metrics of every step. What it throws becomes a warning of the process. */
+  onMetrics?: OnMetrics;
 };
 
 /**
@@ -65,7 +68,7 @@ export async function* train(
   documents: Iterable<Document> | AsyncIterable<Document>,
   options: TrainOptions = {},
 ): AsyncGenerator<StepMetrics, void, undefined> {
-  const { signal, ...rest } = options;
+  const { signal, onMetrics, ...rest } = options;
   const settings = parseWith(trainOptionsSchema, rest, 'options of train', { code: 'ERR_ARGUMENT' });
   const { tokens, positions } = model.limits;
   const { sequences, seqLen = Math.min(tokens, positions) } = settings;
@@ -81,6 +84,7 @@ export async function* train(
   const state = { step: settings.startStep, skipped: 0, cursor: 0 };
   const trainer = { model, modalities: model.config.modalities, settings, state };
   const batches = packDocuments(documents, { sequences, seqLen, microSequences });
+  const hook = onMetrics && new MetricsHook(onMetrics, (sentence) => process.emitWarning(sentence));
   const began = performance.now();
   try {
     let prepared = ahead(batches.next());
@@ -92,10 +96,12 @@ export async function* train(
       if (state.step + 1 < settings.steps) prepared = ahead(batches.next());
       const metrics = await running;
       metrics.elapsed = (performance.now() - began) / 1000;
+      hook?.call(metrics);
       yield metrics;
     }
   } finally {
     await batches.return();
+    await hook?.settle();
   }
 }
 

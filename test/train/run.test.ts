@@ -10,6 +10,8 @@ import { readRunConfig } from '../../lib/config/run_config.js';
 import { MODEL_FILE, OPTIMIZER_FILE } from '../../lib/train/checkpoint.js';
 import { isStep, readMetrics, type MetricsLine } from '../../lib/train/metrics.js';
 import { runTraining } from '../../lib/train/run.js';
+import { silent } from '../../lib/train/progress.js';
+import { eventFiles, readScalars } from './event_reader.js';
 import { writeTinyDataset } from './tiny_dataset.js';
 
 const cli = fileURLToPath(new URL('../../lib/cli/main.js', import.meta.url));
@@ -115,6 +117,33 @@ test('the model learns, and every step and validation has its line', () => {
 test('a run is the same bits when repeated, and with another number of threads', async () => {
   await runTraining(readRunConfig(config, [`out=${out('threads')}`, 'train.threads=1']));
   expectSameAsUninterrupted('threads');
+});
+
+test('TensorBoard gets the same curves, and a hook every line; that it throws does not end the run', async () => {
+  const curve = (tag: string): number[][] =>
+    readScalars(out('hook'))
+      .filter((scalar) => scalar.tag === tag)
+      .map(({ step, value }) => [step, value]);
+  const got: MetricsLine[] = [];
+  const said: string[] = [];
+  const onMetrics = (line: MetricsLine): void => {
+    got.push(line);
+    throw new Error('the logger is down');
+  };
+  const progress = { ...silent, say: (sentence: string) => said.push(sentence) };
+  const settings = [`out=${out('hook')}`, 'train.steps=24'];
+  await runTraining(readRunConfig(config, settings), { onMetrics, progress });
+  expect(got).toEqual(lines('hook'));
+  expect(said.filter((sentence) => sentence.includes('the logger is down'))).toHaveLength(1);
+  await runTraining(readRunConfig(config, [...settings, 'train.steps=30']), { onMetrics, resume: true });
+  expect(got).toEqual(lines('hook'));
+  expect(eventFiles(out('hook'))).toHaveLength(2);
+  const steps = lines('hook').filter(isStep);
+  expect(curve('train/loss')).toEqual(steps.map(({ step, loss }) => [step, Math.fround(loss!)]));
+  expect(curve('train/loss/image')).toEqual(steps.map(({ step, losses }) => [step, Math.fround(losses['image']!)]));
+  expect(curve('heldout/loss').map(([step]) => step)).toEqual([24, 30]);
+  await runTraining(readRunConfig(config, [`out=${out('no-events')}`, 'train.steps=5', 'train.tensorboard=false']));
+  expect(eventFiles(out('no-events'))).toEqual([]);
 });
 
 describe('interrupted', () => {

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import { Model } from '../../lib/model/model.js';
 import type { Document } from '../../lib/model/batch.js';
 import type { StepMetrics } from '../../lib/train/metrics.js';
@@ -75,6 +75,22 @@ test('a second call counts on from startStep', async () => {
   const first = await all(counting(20), { steps: 10, seqLen: 24, lr: 0.01 });
   const second = await all(counting(20), { startStep: first.length, steps: 20, seqLen: 24, lr: 0.01 });
   expect(second[0]!.step).toBe(11);
+});
+
+test('a hook gets the metrics of every step; what it throws is a warning', async () => {
+  const warn = jest.spyOn(process, 'emitWarning').mockImplementation(() => undefined);
+  const got: unknown[] = [];
+  const onMetrics = (line: unknown): void => {
+    got.push(line);
+    throw new Error('the logger is down');
+  };
+  try {
+    expect(await all(counting(8), { seqLen: 24, onMetrics })).toEqual(got);
+    expect(warn.mock.calls).toEqual([['onMetrics failed at step 1, and training goes on: the logger is down']]);
+  } finally {
+    warn.mockRestore();
+  }
+  expect(got).toHaveLength(4);
 });
 
 describe('refused', () => {
