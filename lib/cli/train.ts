@@ -12,7 +12,7 @@ interface TrainFlags {
 export function registerTrain(program: Command): void {
   program
     .command('train')
-    .description('Train a model, and write a run folder: config.yaml, metrics.jsonl, checkpoints.')
+    .description('Train a model, and write a run folder: config.yaml, metrics.jsonl, TensorBoard events, checkpoints.')
     .argument('<config>', 'YAML or JSON file; see recipes/')
     .argument('[key=value...]', 'settings over those of the file: out=DIR, model.d_model=128, train.lr=0.001')
     .option('--resume', 'go on from the newest checkpoint of the run folder, or start where there is none')
