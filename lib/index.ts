@@ -41,6 +41,10 @@ export {
 } from './model/model.js';
 export type { Batch, Document, Patches } from './model/batch.js';
 export { parseModelConfig, type Part } from './config/model_config.js';
+export { findPreset, PRESET_VARIANTS, PRESETS, type Preset, type PresetModel } from './config/presets.js';
+export { parameterCount, type ParameterCount } from './model/parameters.js';
+export { trainingMemory, type Fit, type TrainingMemory } from './model/fit.js';
+export { machineMemory, type MachineMemory } from './machine.js';
 export {
   SafetensorsFile,
   writeSafetensors,
@@ -54,7 +58,7 @@ export { train, type TrainOptions } from './train/train.js';
 export { runTraining, type RunOptions, type RunResult } from './train/run.js';
 export type { OnMetrics } from './train/hook.js';
 export { readRunConfig, type RunConfig } from './config/run_config.js';
-export type { TrainConfig } from './config/train_config.js';
+export type { TrainConfig, TrainConfigInput } from './config/train_config.js';
 export { evaluate, type PooledLosses } from './train/evaluate.js';
 export { learningRate, type Schedule } from './train/schedule.js';
 export type { ScheduleShape } from './config/schedules.js';

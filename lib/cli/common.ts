@@ -41,14 +41,16 @@ export function printJson(value: unknown): void {
   process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
 }
 
-/** Columns aligned: text to the left, numbers to the right. */
-export function table(rows: readonly (readonly (string | number)[])[]): string {
+/** Columns aligned: text to the left, numbers to the right; with `figures` all columns but the first to the right. */
+export function table(rows: readonly (readonly (string | number)[])[], { figures = false } = {}): string {
   const widths: number[] = [];
   for (const row of rows) row.forEach((cell, i) => (widths[i] = Math.max(widths[i] ?? 0, String(cell).length)));
   return rows
     .map((row) =>
       row
-        .map((cell, i) => (typeof cell === 'number' ? String(cell).padStart(widths[i]!) : cell.padEnd(widths[i]!)))
+        .map((cell, i) =>
+          typeof cell === 'number' || (figures && i > 0) ? String(cell).padStart(widths[i]!) : cell.padEnd(widths[i]!),
+        )
         .join('  ')
         .trimEnd(),
     )

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
+import { machineMemory } from '../machine.js';
 import { packageRoot, packageVersion } from '../package.js';
-import { printJson, table } from './common.js';
+import { bytes, printJson, table } from './common.js';
 
 /** Adds `mot doctor`. */
 export function registerDoctor(program: Command): void {
@@ -20,6 +21,9 @@ async function doctor(json: boolean): Promise<void> {
     node: process.version,
     system: `${process.platform} ${process.arch}`,
   };
+  const { limit, available } = machineMemory();
+  if (json) Object.assign(facts, { memory: limit, memory_available: available });
+  else facts['memory'] = `${bytes(limit)}, of it ${bytes(available)} available`;
   let failure: unknown;
   try {
     const cpu = loadAddon().cpu();

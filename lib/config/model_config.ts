@@ -204,10 +204,15 @@ function withoutPlanned(value: unknown, what: string): unknown {
   return rest;
 }
 
+/** The tower of each modality in a part, in the order of modalities. */
+export function towersOf(config: ModelConfig, part: Part): string[] {
+  const map = config.towers?.[part];
+  return config.modalities.map((m) => (map ? map[m]! : config.untied[part] ? m : SHARED));
+}
+
 /** One part's towers, as the addon takes them: in the order in which modalities first name them. */
 function nativePart(config: ModelConfig, part: Part): NativePart {
-  const map = config.towers?.[part];
-  const towers = config.modalities.map((m) => (map ? map[m]! : config.untied[part] ? m : SHARED));
+  const towers = towersOf(config, part);
   const names = [...new Set(towers)];
   return { names, towerOfModality: towers.map((tower) => names.indexOf(tower)) };
 }

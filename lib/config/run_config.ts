@@ -5,7 +5,8 @@ import { MotError } from '../errors.js';
 import type { Vocabulary } from '../modalities/vocabulary.js';
 import { applyOverrides, readConfigFile, type ConfigSource } from './file.js';
 import { parseModelConfig, type ModelConfig } from './model_config.js';
-import { parseWith } from './parse.js';
+import { parseWith, show } from './parse.js';
+import { findPreset, presetHint, type Preset } from './presets.js';
 import { trainConfigSchema } from './train_config.js';
 
 /** How messages call the model of a run config. */
@@ -21,7 +22,10 @@ export const dataConfigSchema = z.strictObject({
 
 /** A whole run: model, data, training, and where results go. */
 export const runConfigSchema = z.strictObject({
-  /** The model; `vocab` and `modalities` follow from the data set and may be left out. */
+  /**
+   * The model; `vocab` and `modalities` follow from the data set and may be left out. `preset: NAME` stands for the
+   * keys of a preset, under those that are given; likewise in `train`.
+   */
   model: z.record(z.string(), z.unknown()).prefault({}),
   data: dataConfigSchema.prefault({}),
   train: trainConfigSchema.prefault({}),
@@ -42,9 +46,15 @@ export function readRunConfig(path: string, overrides: readonly string[] = []): 
   return parseRunConfig(applyOverrides(readConfigFile(path), overrides), `runs/${basename(path, extname(path))}`);
 }
 
+/** The run config of a preset: its model, its batch and optimiser, and overrides. MotError as `readRunConfig`. */
+export function readPreset(name: string, overrides: readonly string[] = []): RunConfig {
+  const value = { model: { preset: name }, train: { preset: name } };
+  return parseRunConfig(applyOverrides({ value, where: () => '' }, overrides), `runs/${name}`);
+}
+
 /** The same from values in memory. */
 export function parseRunConfig(source: ConfigSource, defaultOut: string): RunConfig {
-  const config = parseWith(runConfigSchema, { out: defaultOut, ...source.value }, 'run config', {
+  const config = parseWith(runConfigSchema, { out: defaultOut, ...withPresets(source) }, 'run config', {
     where: source.where,
   });
   // Mistakes in the model are told now, not after minutes of preparing data. What the data set decides is filled in.
@@ -53,12 +63,36 @@ export function parseRunConfig(source: ConfigSource, defaultOut: string): RunCon
   return config;
 }
 
+/** What a preset stands for in each part of a run config. Its ids and modalities are left to the data set. */
+const PRESET_PARTS = {
+  model: ({ model: { vocab: _, modalities: __, ...architecture } }: Preset): object => architecture,
+  train: ({ train }: Preset): object => train,
+};
+
+/** Puts presets in the place of `model.preset` and `train.preset`. */
+function withPresets({ value, where }: ConfigSource): Record<string, unknown> {
+  const all = { ...value };
+  for (const [part, keysOf] of Object.entries(PRESET_PARTS)) {
+    const given = value[part];
+    if (typeof given !== 'object' || given === null || !Object.hasOwn(given, 'preset')) continue;
+    const { preset: name, ...over } = given as Record<string, unknown>;
+    const preset = typeof name === 'string' ? findPreset(name) : undefined;
+    if (!preset)
+      throw new MotError(
+        'ERR_CONFIG',
+        `run config: ${where([part, 'preset'])}${part}.preset: there is no preset ${show(name)}; ${presetHint(name)}.`,
+      );
+    all[part] = { ...keysOf(preset), ...over };
+  }
+  return all;
+}
+
 /**
  * The model of a run, with what follows from its data set.
  *
  * @throws MotError ERR_CONFIG when the config says otherwise than the data set.
  */
-export function modelOfRun(config: RunConfig, vocabulary: Vocabulary): ModelConfig {
+export function modelOfRun(config: RunConfig, vocabulary: Pick<Vocabulary, 'size' | 'modalities'>): ModelConfig {
   const { vocab = vocabulary.size, modalities = vocabulary.modalities } = config.model;
   if (vocab !== vocabulary.size)
     throw new MotError(

@@ -90,3 +90,6 @@ export const trainConfigSchema = z
 
 /** A resolved `train` part: every key has its value. */
 export type TrainConfig = z.output<typeof trainConfigSchema>;
+
+/** A `train` part as one writes it. */
+export type TrainConfigInput = z.input<typeof trainConfigSchema>;

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -125,27 +125,61 @@ describe('verify', () => {
   });
 });
 
-test('describe prints parameters and memory, and JSON', () => {
-  const path = config(`${model}data: {prepare: {text_vocabulary: 300, image_codes: 16, speech_units: 20}}\n`);
-  expect(mot('describe', path, '--plan')).toMatchObject({ status: 0, stdout: expect.stringContaining('tower speech') });
-  const described = JSON.parse(mot('describe', path, '--json').stdout) as Record<string, unknown>;
-  expect(Object.keys(described)).toEqual([
-    'model',
-    'parameters',
-    'flops',
-    'memory',
-    'arenaBytes',
-    'checkpointing',
-    'plan',
-  ]);
-  const modes = described['checkpointing'] as { mode: string; arenaBytes: number; extraFlops: number }[];
-  expect(modes.map(({ mode }) => mode)).toEqual(['none', 'attention', 'block']);
-  expect(modes[0]).toMatchObject({ arenaBytes: described['arenaBytes'], extraFlops: 0 });
-  // Less memory for more work; the forward pass is a third of a step, and only a part of it runs again.
-  expect(modes[2]!.arenaBytes).toBeLessThan(modes[0]!.arenaBytes);
-  expect(modes[1]!.extraFlops).toBeGreaterThan(0);
-  expect(modes[2]!.extraFlops).toBeGreaterThan(modes[1]!.extraFlops);
-  expect(modes[2]!.extraFlops).toBeLessThan(1 / 3);
+describe('describe', () => {
+  const data = 'data: {prepare: {text_vocabulary: 300, image_codes: 16, speech_units: 20}}\n';
+  interface Described {
+    model: Record<string, unknown>;
+    parameters: { total: number };
+    arenaBytes: number;
+    memory: { dtype: string; checkpointing: string; arenaBytes: number }[];
+    plan: unknown[];
+  }
+
+  test('a config: parameters, memory, FLOPs, in 100 columns; the plan on demand', () => {
+    const { status, stdout } = mot('describe', config(`${model}${data}`), '--plan');
+    expect(status).toBe(0);
+    const [first] = stdout.split('\n  tensor ');
+    for (const part of [/^ {2}speech +\d/m, /MFLOP forward/, /^ {2}train\.checkpointing .* none\* /m, /sequences in/])
+      expect(first).toMatch(part);
+    expect(Math.max(...first!.split('\n').map((line) => line.length))).toBeLessThanOrEqual(100);
+    expect(stdout).toMatch(/^ {2}d_qkv +gradients of activations +BF16 +\[8192, 96\]/m);
+  });
+
+  test('the same as JSON', () => {
+    const described = JSON.parse(mot('describe', config(`${model}${data}`), '--json').stdout) as Described;
+    expect(described.model).toMatchObject({ d_model: 32, modalities: ['text', 'image', 'speech'] });
+    expect(described.memory).toHaveLength(6);
+    const set = described.memory.find(({ dtype, checkpointing }) => dtype === 'bf16' && checkpointing === 'none');
+    expect(set!.arenaBytes).toBe(described.arenaBytes);
+    expect(described.plan.length).toBeGreaterThan(20);
+  });
+
+  test('a preset with overrides, larger than any machine that tests run on', () => {
+    const { status, stdout } = mot('describe', 'chameleon-7b-mot', 'train.seq_len=1024', 'model.vocab=65536');
+    expect({ status, stdout }).toMatchObject({ status: 0, stdout: expect.stringMatching(/in all +13,489,430,528/) });
+    expect(stdout).toContain('768 x 1024 tokens, 1 at once');
+  });
+
+  test('a run folder', () => {
+    mkdirSync(join(folder, 'run'), { recursive: true });
+    writeFileSync(join(folder, 'run', 'config.yaml'), `${model}${data}`);
+    expect(mot('describe', 'run')).toMatchObject({ status: 0, stdout: expect.stringContaining('d_model 32') });
+  });
+
+  test('lists the presets', () => {
+    const { stdout } = mot('describe');
+    expect(stdout).toMatch(/^chameleon-443m +1024 \/ 24 \/ 16 +1,572,864 +160,000$/m);
+    const listed = JSON.parse(mot('describe', '--json').stdout) as { name: string }[];
+    expect(listed.map(({ name }) => name)).toContain('emoji-small');
+  });
+
+  test('what is neither', () => {
+    expect(mot('describe', 'chameleon-44m')).toMatchObject({
+      status: 1,
+      stderr: expect.stringMatching(/chameleon-44m is no preset, file or run folder; did you mean/),
+    });
+    expect(mot('describe', 'none.yaml')).toMatchObject({ status: 1, stderr: expect.stringContaining('ERR_FILE_OPEN') });
+  });
 });
 
 test('doctor says what is used', () => {

@@ -1,0 +1,53 @@
+import { PARTS, towersOf, type ModelConfig, type Part } from '../config/model_config.js';
+import type { TensorShape } from './model.js';
+
+/** Numbers of weights. */
+export interface ParameterCount {
+  total: number;
+  /** Of the embedding of tokens, and of the output head. */
+  embedding: number;
+  head: number;
+  /** All but embedding and head. */
+  nonEmbedding: number;
+  /** By tower and part. */
+  towers: Record<string, Record<Part, number>>;
+  /** What a token of each modality meets: its own towers, embedding and head. */
+  active: Record<string, number>;
+}
+
+/** Counts the weights of a model by place. `tensors`: those of `Model.describe`. */
+export function parameterCount(config: ModelConfig, tensors: readonly TensorShape[]): ParameterCount {
+  const count: ParameterCount = {
+    total: 0,
+    embedding: 0,
+    head: 0,
+    nonEmbedding: 0,
+    towers: {},
+    active: Object.fromEntries(config.modalities.map((modality) => [modality, 0])),
+  };
+  const towersByPart = Object.fromEntries(PARTS.map((part) => [part, towersOf(config, part)]));
+  for (const { name, shape } of tensors) {
+    const size = shape.reduce((product, length) => product * length, 1);
+    count.total += size;
+    const place = placeOf(name);
+    if (name === 'embed_tokens.weight') count.embedding += size;
+    else if (name === 'lm_head.weight') count.head += size;
+    else count.nonEmbedding += size;
+    if (place) {
+      const parts = (count.towers[place.tower] ??= { self_attn: 0, mlp: 0, final: 0 });
+      parts[place.part] += size;
+    }
+    config.modalities.forEach((modality, m) => {
+      if (!place || towersByPart[place.part]![m] === place.tower) count.active[modality]! += size;
+    });
+  }
+  return count;
+}
+
+/** Tower and part of a weight; undefined for those outside layers. A branch's norms belong to the branch. */
+function placeOf(name: string): { tower: string; part: Part } | undefined {
+  const [first, second, third, fourth] = name.split('.');
+  if (first === 'norm') return { tower: second!, part: 'final' };
+  if (first !== 'layers') return undefined;
+  return { tower: third!, part: fourth === 'mlp' || fourth === 'ffn_norm' ? 'mlp' : 'self_attn' };
+}
