@@ -5,6 +5,7 @@ import { registerBench } from './bench.js';
 import { act } from './common.js';
 import { registerDescribe } from './describe.js';
 import { registerDoctor } from './doctor.js';
+import { registerEval } from './eval.js';
 import { registerGenerate } from './generate.js';
 import { registerPrepare } from './prepare.js';
 import { registerReport } from './report.js';
@@ -25,6 +26,7 @@ export function makeProgram(): Command {
   registerTrain(program);
   registerVerify(program);
   registerGenerate(program);
+  registerEval(program);
   registerReport(program);
   registerBench(program);
   registerDescribe(program);

@@ -63,8 +63,8 @@ export async function prepareEmoji(options: EmojiOptionsInput = {}, run: Prepare
   return { folder, manifest: readManifest(folder), cached: false };
 }
 
-/** Hash of all that the data follow from. */
-function fingerprintOf(options: EmojiOptions, folders: Record<DataPackage, string>): string {
+/** Hash of all that the data follow from: options, and the packages that {@link findDataPackages} found. */
+export function fingerprintOf(options: EmojiOptions, folders: Record<DataPackage, string>): string {
   const versions = Object.entries(folders).map(([name, folder]) => [name, packageVersion(folder)]);
   const { vips, rsvg } = sharp.versions;
   return createHash('sha256')

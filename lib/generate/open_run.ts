@@ -22,11 +22,16 @@ export interface OpenedRun extends AsyncDisposable {
  *
  * @param where A run folder (its newest checkpoint) or a checkpoint folder.
  * @param options.slots Slots of the KV cache, given the tokenizers and the longest document.
+ * @param options.tokens Most tokens of one call, given the longest document. Default: 256.
  * @throws MotError ERR_FILE_OPEN, ERR_FILE_FORMAT.
  */
 export async function openRun(
   where: string,
-  options: { threads?: number; slots: (tokenizers: Tokenizers, longestDocument: number) => number },
+  options: {
+    threads?: number;
+    slots: (tokenizers: Tokenizers, longestDocument: number) => number;
+    tokens?: (longestDocument: number) => number;
+  },
 ): Promise<OpenedRun> {
   const checkpoint = openCheckpoint(where);
   const datasetFolder = checkpoint.state.dataset.folder;
@@ -40,7 +45,7 @@ export async function openRun(
   const slots = options.slots(tokenizers, manifest.longestDocument);
   const model = await Model.create(JSON.parse(config) as ModelConfigInput, {
     threads: options.threads ?? 0,
-    tokens: 256,
+    tokens: options.tokens?.(manifest.longestDocument) ?? 256,
     kv_slots: slots,
     positions: slots,
     training: false,

@@ -7,7 +7,10 @@ import { modalityOfToken, type Vocabulary } from '../modalities/vocabulary.js';
 import { generate, type GenerateOptions, type NextTokens } from './generate.js';
 
 /** Options of {@link generateSpan}: those of {@link generate} that the span does not decide itself. */
-export type SpanOptions = Omit<GenerateOptions, 'modalityOf' | 'next' | 'stopTokens'>;
+export interface SpanOptions extends Omit<GenerateOptions, 'modalityOf' | 'next' | 'stopTokens'> {
+  /** Called with the index of each prompt whose span is finished. */
+  onSpan?: (index: number) => void;
+}
 
 /**
  * A document's beginning as tokens: `<bos>`, the segments, and the token that begins a span of `output`, so that the
@@ -73,22 +76,42 @@ export async function generateSpan(
   vocabulary: Vocabulary,
   options: SpanOptions,
 ): Promise<(string | Picture | Sound)[]> {
+  const spans = await generateSpanIds(model, prompts, output, tokenizers, vocabulary, options);
+  return spans.map((ids) => tokenizers[output]!.decode(ids) as string | Picture | Sound);
+}
+
+/** As {@link generateSpan}, but gives the spans as local ids of the modality, not decoded. */
+export async function generateSpanIds(
+  model: Model,
+  prompts: readonly (readonly Segment[])[],
+  output: string,
+  tokenizers: Tokenizers,
+  vocabulary: Vocabulary,
+  options: SpanOptions,
+): Promise<number[][]> {
   if (!tokenizers[output])
     throw new MotError(
       'ERR_ARGUMENT',
       `cannot generate "${output}": the model has ${vocabulary.modalities.join(', ')}.`,
     );
-  const grammar = spanGrammar(output, tokenizers, vocabulary);
+  const { onSpan, onToken, ...rest } = options;
   const stopTokens = endTokens(output, vocabulary);
   const stop = new Set(stopTokens);
+  const lengths = prompts.map(() => 0);
   const sequences = await generate(
     model,
     prompts.map((segments) => promptTokens(segments, output, tokenizers, vocabulary)),
-    { ...options, modalityOf: (token) => modalityOfToken(vocabulary, token), next: grammar, stopTokens },
+    {
+      ...rest,
+      modalityOf: (token) => modalityOfToken(vocabulary, token),
+      next: spanGrammar(output, tokenizers, vocabulary),
+      stopTokens,
+      onToken(token, sequence) {
+        onToken?.(token, sequence);
+        if (stop.has(token) || ++lengths[sequence]! === rest.maxTokens) onSpan?.(sequence);
+      },
+    },
   );
   const { begin } = vocabulary.ranges[output]!;
-  return sequences.map((sequence) => {
-    const ids = sequence.filter((token) => !stop.has(token)).map((token) => token - begin);
-    return tokenizers[output]!.decode(ids) as string | Picture | Sound;
-  });
+  return sequences.map((sequence) => sequence.filter((token) => !stop.has(token)).map((token) => token - begin));
 }

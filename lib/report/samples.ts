@@ -1,15 +1,11 @@
 import path from 'node:path';
 import type { DatasetManifest } from '../data/dataset.js';
-import { generateSpan, type SpanOptions } from '../generate/spans.js';
+import { generatorSlots, makeGenerator } from '../generate/generator.js';
 import { SafetensorsFile } from '../io/safetensors.js';
 import type { Model } from '../model/model.js';
-import type { Segment, Tokenizers } from '../modalities/registry.js';
+import type { Tokenizers } from '../modalities/registry.js';
 import type { Picture, Sound } from '../modalities/tokenizer.js';
 import type { ReportSample } from './data.js';
-
-/** Longest caption and longest speech that a report generates, in tokens. */
-const CAPTION_TOKENS = 40;
-const SPEECH_TOKENS = 160;
 
 export interface SampleOptions {
   /** Concepts shown: at most so many that training never saw, and so many that it did. */
@@ -19,16 +15,12 @@ export interface SampleOptions {
   signal?: AbortSignal;
 }
 
-/** Slots of the KV cache that {@link makeSamples} uses well: a few sequences side by side. */
-export function sampleSlots(tokenizers: Tokenizers, longestDocument: number): number {
-  return 8 * (longestDocument + spanTokens(tokenizers));
-}
+/** Sequences side by side. */
+const BATCH = 8;
 
-/** Tokens of the longest span that is generated. */
-function spanTokens(tokenizers: Tokenizers): number {
-  let picture = 0;
-  while (picture < 4096 && !tokenizers['image']!.rule(picture).mayEnd) picture++;
-  return Math.max(CAPTION_TOKENS, SPEECH_TOKENS, picture + 1);
+/** Slots of the KV cache that {@link makeSamples} uses well. */
+export function sampleSlots(tokenizers: Tokenizers, longestDocument: number): number {
+  return generatorSlots(tokenizers, longestDocument, BATCH);
 }
 
 /** Reads the data set's example concepts and lets the model draw, name and speak them. */
@@ -53,39 +45,24 @@ export async function makeSamples(
     const sounds = chosen.map((example): Sound | undefined =>
       example.spoken ? { sampleRate: 16000, samples: file.read(`${example.name}.sound`) as Float32Array } : undefined,
     );
-    const span = (prompts: Segment[][], output: string, sampling: Partial<SpanOptions>) =>
-      generateSpan(model, prompts, output, tokenizers, manifest.vocabulary, {
-        maxTokens: spanTokens(tokenizers),
-        seed: options.seed,
-        ...sampling,
-        ...(options.signal ? { signal: options.signal } : {}),
-      });
-    const captions = chosen.map((example): Segment[] => [{ text: example.caption }]);
+    const generator = makeGenerator(model, tokenizers, manifest.vocabulary, options);
+    const captions = chosen.map((example) => example.caption);
     const spoken = chosen.flatMap((example, i) => (example.spoken ? [i] : []));
-    // Pictures want some variety; names and speech want the likeliest.
-    const drawn = await span(captions, 'image', { temperature: 0.8, topP: 0.95 });
-    const named = await span(
-      pictures.map((image): Segment[] => [{ image }]),
-      'text',
-      { temperature: 0, maxTokens: CAPTION_TOKENS },
-    );
-    const said = await span(
-      spoken.map((i) => captions[i]!),
-      'speech',
-      { temperature: 0.3, maxTokens: SPEECH_TOKENS },
-    );
+    const drawn = await generator.draw(captions);
+    const named = await generator.name(pictures);
+    const said = await generator.speak(spoken.map((i) => captions[i]!));
     return chosen.map((example, i): ReportSample => {
       const trueSound = sounds[i];
-      const sound = said[spoken.indexOf(i)] as Sound | undefined;
+      const units = said[spoken.indexOf(i)];
       return {
         caption: example.caption,
         known: example.known,
         truePicture: pictures[i]!,
         tokenPicture: throughTokens(tokenizers, 'image', pictures[i]!),
-        picture: drawn[i] as Picture,
-        captionFromPicture: (named[i] as string).trim(),
+        picture: drawn[i]!,
+        captionFromPicture: named[i]!,
         ...(trueSound ? { trueSound, tokenSound: throughTokens(tokenizers, 'speech', trueSound) } : {}),
-        ...(sound ? { sound } : {}),
+        ...(units ? { sound: tokenizers['speech']!.decode(units) as Sound } : {}),
       };
     });
   } finally {

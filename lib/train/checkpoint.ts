@@ -63,8 +63,8 @@ export async function writeCheckpoint(
   save: (folder: string) => Promise<void>,
 ): Promise<string> {
   const parent = join(run, 'checkpoints');
-  const name = `step-${String(state.step).padStart(6, '0')}`;
-  const path = join(parent, name);
+  const path = checkpointFolder(run, state.step);
+  const name = basename(path);
   const temporary = join(parent, `.${name}.tmp-${process.pid}`);
   try {
     rmSync(temporary, { recursive: true, force: true });
@@ -90,6 +90,11 @@ export async function writeCheckpoint(
   const kept = checkpointFolders(run).filter((folder) => stepOf(folder) <= state.step);
   for (const old of kept.slice(keep)) removeQuietly(old);
   return path;
+}
+
+/** Folder of a run's checkpoint of a step, there or not. */
+export function checkpointFolder(run: string, step: number): string {
+  return join(run, 'checkpoints', `step-${String(step).padStart(6, '0')}`);
 }
 
 /** Checkpoint folders of a run, newest first, whole or not. */

@@ -77,6 +77,22 @@ export interface SpeechParts {
   units: Map<string, Int32Array>;
 }
 
+/** Speaks clips. `folders`: of Flite's package, and for temporary files. */
+export function speakClips(
+  clips: readonly { text: string; voice: string }[],
+  pool: EmojiPool,
+  folders: { flite: string; scratch: string },
+  onDone: (done: number) => void,
+): Promise<Sound[]> {
+  return pool.map<'speak', (typeof clips)[number], Sound>(
+    'speak',
+    clips,
+    CLIPS_A_TASK,
+    (part) => ({ ...folders, pieces: part }),
+    onDone,
+  );
+}
+
 /** Key of a clip. */
 export function clipKey(voice: string, text: string): string {
   return `${voice}:${text}`;
@@ -97,13 +113,7 @@ export async function prepareSpeech(
   const texts = spokenPieces(world);
   const pieces = options.voices.flatMap((voice) => texts.map((text) => ({ text, voice })));
   const speaking = progress.stage('spoken names', pieces.length);
-  const sounds = await pool.map<'speak', (typeof pieces)[number], Sound>(
-    'speak',
-    pieces,
-    CLIPS_A_TASK,
-    (part) => ({ ...folders, pieces: part }),
-    (done) => speaking.advance(done),
-  );
+  const sounds = await speakClips(pieces, pool, folders, (done) => speaking.advance(done));
   speaking.end();
 
   const learning = progress.stage('speech units', 1);

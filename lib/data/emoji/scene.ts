@@ -101,10 +101,8 @@ export class SceneStream {
       return { kind: 'gloss', gloss: this.#draw('gloss', this.#glosses, split, i).index };
 
     const single = randomUniform(key, 2 * i + 1) < this.#options.singles;
-    const glyphs = split === 'heldout' ? this.#glyphs.heldout : this.#glyphs.known;
-    const arrangements = single ? glyphs.length : 2 * glyphs.length ** 2;
-    const { index, pass } = this.#draw(single ? 'single' : 'pair', arrangements * COLOURS.length, split, i);
-    const scene = decodeScene(index, single, glyphs);
+    const { index, pass } = this.#draw(single ? 'single' : 'pair', this.#arrangements(split, single), split, i);
+    const scene = decodeScene(index, single, this.#glyphsOf(split));
 
     const spoken = this.canSpeak(scene);
     const orders = spoken ? ORDERS : SILENT_ORDERS;
@@ -122,22 +120,49 @@ export class SceneStream {
     };
   }
 
+  /** How many scenes of one emoji validation, or the held-out split, has before one comes back. */
+  singles(split: 'validation' | 'heldout'): number {
+    return this.#part('single', this.#arrangements(split, true), split).size;
+  }
+
+  /** Scene i of one emoji of a split, in the order of its documents; all are different for i < singles(split). */
+  single(split: 'validation' | 'heldout', i: number): Scene {
+    const { index } = this.#draw('single', this.#arrangements(split, true), split, i);
+    return decodeScene(index, true, this.#glyphsOf(split));
+  }
+
   /** Whether all its concepts have spoken names. */
   canSpeak(scene: Scene): boolean {
     return scene.glyphs.every((glyph) => this.#world.concepts[this.#world.glyphs[glyph]!.concept]!.spoken);
   }
 
+  #glyphsOf(split: SplitName): readonly number[] {
+    return split === 'heldout' ? this.#glyphs.heldout : this.#glyphs.known;
+  }
+
+  /** Scenes with one emoji, or with two, of the glyphs that a split shows. */
+  #arrangements(split: SplitName, single: boolean): number {
+    const glyphs = this.#glyphsOf(split).length;
+    return (single ? glyphs : 2 * glyphs ** 2) * COLOURS.length;
+  }
+
+  /** Which of the `count` things of a permutation a split draws. */
+  #part(what: string, count: number, split: SplitName): { use: string; begin: number; size: number } {
+    const use = `${split === 'heldout' ? 'heldout' : 'known'}.${what}`;
+    const reserved = split === 'heldout' ? 0 : Math.ceil(count / RESERVED);
+    return split === 'validation'
+      ? { use, begin: count - reserved, size: reserved }
+      : { use, begin: 0, size: count - reserved };
+  }
+
   /** The i-th draw of a split from `count` things, and how often all of them came before. */
   #draw(what: string, count: number, split: SplitName, i: number): { index: number; pass: number } {
-    const use = `${split === 'heldout' ? 'heldout' : 'known'}.${what}`;
+    const { use, begin, size } = this.#part(what, count, split);
     let permutation = this.#permutations.get(use);
     if (permutation === undefined) {
       permutation = new Permutation(count, this.#options.seed, use);
       this.#permutations.set(use, permutation);
     }
-    const reserved = split === 'heldout' ? 0 : Math.ceil(count / RESERVED);
-    const size = split === 'validation' ? reserved : count - reserved;
-    const begin = split === 'validation' ? count - reserved : 0;
     return { index: permutation.at(begin + (i % size)), pass: Math.floor(i / size) };
   }
 }

@@ -52,11 +52,14 @@ export class DocumentEncoder {
     return { modality: 'text', ids: this.#text.encode(text) };
   }
 
-  /** Units of the clips one after the other; a unit that goes on across a joint is one. */
   #units(caption: readonly string[], voice: string): number[] {
-    const units: number[] = [];
-    for (const text of caption)
-      for (const unit of this.#speech!.units.get(clipKey(voice, text))!) if (unit !== units.at(-1)) units.push(unit);
-    return units;
+    return joinUnits(caption.map((text) => this.#speech!.units.get(clipKey(voice, text))!));
   }
+}
+
+/** Units of clips one after the other; a unit that goes on, across a joint too, is one. */
+export function joinUnits(clips: Iterable<Iterable<number>>): number[] {
+  const units: number[] = [];
+  for (const clip of clips) for (const unit of clip) if (unit !== units.at(-1)) units.push(unit);
+  return units;
 }

@@ -1,0 +1,150 @@
+import { parseWith } from '../config/parse.js';
+import { dataConfigSchema } from '../config/run_config.js';
+import type { SplitName } from '../data/dataset.js';
+import { SceneReferences } from '../data/emoji/scene_references.js';
+import { batchesOf } from '../data/loader.js';
+import { openSplit } from '../data/manifest.js';
+import { silentPreparation, type PrepareProgress } from '../data/prepare_progress.js';
+import { MotError } from '../errors.js';
+import { generatorSlots, makeGenerator } from '../generate/generator.js';
+import { openRun, type OpenedRun } from '../generate/open_run.js';
+import { checkpointFolder } from '../train/checkpoint.js';
+import { evaluate } from '../train/evaluate.js';
+import { evaluateScenes, type SceneMetrics } from './scenes.js';
+
+/** `validation`: new scenes of known concepts. `heldout`: concepts that training never saw. */
+export const EVALUATED_SPLITS = ['validation', 'heldout'] as const satisfies SplitName[];
+export type EvaluatedSplit = (typeof EVALUATED_SPLITS)[number];
+
+/** Options of {@link evaluateRun}. */
+export interface EvaluateOptions {
+  /** Step of the checkpoint. Default: the newest. */
+  step?: number;
+  /** Default: both. */
+  splits?: readonly EvaluatedSplit[];
+  /** Documents of a split whose losses are taken. Default: all. */
+  documents?: number;
+  /** Scenes of a split for which the model generates; 0: losses only. Default 100. */
+  samples?: number;
+  /** Of the draws. Default 0. */
+  seed?: number;
+  /** Threads; 0: all. Results do not depend on it. Default 0. */
+  threads?: number;
+  progress?: PrepareProgress;
+  signal?: AbortSignal;
+}
+
+/** What one split says of a model. */
+export interface SplitEvaluation extends SceneMetrics {
+  documents: number;
+  /** By modality of the predicted token: nats a token, its exponential, and predicted tokens. */
+  losses: Record<string, { loss: number; perplexity: number; tokens: number }>;
+}
+
+/** What {@link evaluateRun} finds. */
+export interface RunEvaluation {
+  run: string;
+  checkpoint: string;
+  step: number;
+  dataset: string;
+  seed: number;
+  splits: Partial<Record<EvaluatedSplit, SplitEvaluation>>;
+  /** What was not measured, and why. */
+  skipped: { metric: string; reason: string }[];
+}
+
+/** Sequences that are generated side by side; tokens of a batch whose losses are taken. */
+const SEQUENCES = 32;
+const BATCH_TOKENS = 1024;
+
+/**
+ * Evaluates a trained model: losses, and what it generates of scenes beside what they show and say. The same seed gives the
+ * same figures.
+ *
+ * @param run A run folder, or a checkpoint folder.
+ * @throws MotError ERR_FILE_OPEN, ERR_FILE_FORMAT, ERR_ABORTED.
+ */
+export async function evaluateRun(run: string, options: EvaluateOptions = {}): Promise<RunEvaluation> {
+  const { splits = EVALUATED_SPLITS, documents = Infinity, samples = 100, seed = 0, threads = 0 } = options;
+  const { progress = silentPreparation, signal } = options;
+  await using opened = await openRun(options.step === undefined ? run : checkpointFolder(run, options.step), {
+    threads,
+    slots: (tokenizers, longestDocument) => (samples > 0 ? generatorSlots(tokenizers, longestDocument, SEQUENCES) : 1),
+    tokens: (longestDocument) => Math.max(BATCH_TOKENS, longestDocument),
+  });
+  const { manifest, checkpoint, datasetFolder } = opened;
+  const result: RunEvaluation = {
+    run,
+    checkpoint: checkpoint.path,
+    step: checkpoint.state.step,
+    dataset: datasetFolder,
+    seed,
+    splits: {},
+    skipped: [],
+  };
+  const skip = (metric: string, reason: string): void => void result.skipped.push({ metric, reason });
+  const scenes = samples > 0 ? await openScenes(opened, progress, skip) : undefined;
+  const { tokenizers, model } = opened;
+  const generator = makeGenerator(model, tokenizers, manifest.vocabulary, { seed, ...(signal ? { signal } : {}) });
+  for (const split of splits) {
+    if (manifest.splits[split].documents === 0) {
+      skip(split, 'the data set has no documents of this split.');
+      continue;
+    }
+    const metrics = scenes
+      ? await evaluateScenes(scenes, split, samples, generator, tokenizers, { seed, progress, skip })
+      : {};
+    result.splits[split] = { ...(await splitLosses(opened, split, documents, progress)), ...metrics };
+  }
+  return result;
+}
+
+/** The scenes of the data set; undefined, and said so, where it is not one whose scenes are known. */
+async function openScenes(
+  { manifest, checkpoint }: OpenedRun,
+  progress: PrepareProgress,
+  skip: (metric: string, reason: string) => void,
+): Promise<SceneReferences | undefined> {
+  try {
+    const data = parseWith(dataConfigSchema, checkpoint.state.config['data'] ?? {}, 'data of the run config');
+    return await SceneReferences.open(manifest.fingerprint, data.prepare, progress);
+  } catch (error) {
+    if (!(error instanceof MotError) || (error.code !== 'ERR_DATA' && error.code !== 'ERR_CONFIG')) throw error;
+    skip('generation', error.message);
+    return undefined;
+  }
+}
+
+async function splitLosses(
+  { model, manifest, datasetFolder }: OpenedRun,
+  split: EvaluatedSplit,
+  limit: number,
+  progress: PrepareProgress,
+): Promise<Pick<SplitEvaluation, 'documents' | 'losses'>> {
+  const source = await openSplit(datasetFolder, manifest, split);
+  try {
+    const seqLen = manifest.longestDocument;
+    const sequences = Math.max(1, Math.floor(model.limits.tokens / seqLen));
+    const batches = batchesOf(source, { sequences, seqLen }, limit);
+    const stage = progress.stage(`${split}: losses`, batches.length);
+    const counted = function* () {
+      for (const batch of batches) {
+        yield batch;
+        stage.advance();
+      }
+    };
+    const { losses, targets } = await evaluate(model, counted(), manifest.vocabulary.modalities);
+    stage.end();
+    return {
+      documents: Math.min(limit, source.documents),
+      losses: Object.fromEntries(
+        Object.entries(losses).map(([name, loss]) => [
+          name,
+          { loss, perplexity: Math.exp(loss), tokens: targets[name]! },
+        ]),
+      ),
+    };
+  } finally {
+    source.close();
+  }
+}

@@ -1,0 +1,83 @@
+import type { Model } from '../model/model.js';
+import type { Segment, Tokenizers } from '../modalities/registry.js';
+import type { Picture } from '../modalities/tokenizer.js';
+import type { Vocabulary } from '../modalities/vocabulary.js';
+import type { SamplingOptions } from './sampler.js';
+import { generateSpan, generateSpanIds, type SpanOptions } from './spans.js';
+
+/** Longest caption and longest speech that are generated, in tokens. */
+const CAPTION_TOKENS = 40;
+const SPEECH_TOKENS = 160;
+
+// Pictures want some variety; captions and speech want the likeliest.
+const PICTURE: SamplingOptions = { temperature: 0.8, topP: 0.95 };
+const CAPTION: SamplingOptions = { temperature: 0 };
+const SPEECH: SamplingOptions = { temperature: 0.3 };
+
+/** Called with the index of each result as it is finished. */
+export type OnDone = (index: number) => void;
+
+/** What reports and evaluations ask of a model, one result an input. */
+export interface Generator {
+  /** A picture of each caption. */
+  draw(captions: readonly string[], onDone?: OnDone): Promise<Picture[]>;
+  /** A caption of each picture. */
+  name(pictures: readonly Picture[], onDone?: OnDone): Promise<string[]>;
+  /** Each caption spoken, as ids of the speech tokenizer. */
+  speak(captions: readonly string[], onDone?: OnDone): Promise<number[][]>;
+}
+
+/** Options of {@link makeGenerator}. */
+export interface GeneratorOptions {
+  /** Of the draws. Default 0. */
+  seed?: number;
+  signal?: AbortSignal;
+}
+
+/**
+ * The generator of a model whose modalities are all tokens. A model that makes pictures in another way has its own
+ * `draw`, chosen here, so that reports and evaluations need not know.
+ */
+export function makeGenerator(
+  model: Model,
+  tokenizers: Tokenizers,
+  vocabulary: Vocabulary,
+  { seed = 0, signal }: GeneratorOptions = {},
+): Generator {
+  const span = (sampling: SamplingOptions, maxTokens: number, onDone?: OnDone): SpanOptions => ({
+    ...sampling,
+    maxTokens,
+    seed,
+    ...(signal ? { signal } : {}),
+    ...(onDone ? { onSpan: onDone } : {}),
+  });
+  const texts = (captions: readonly string[]): Segment[][] => captions.map((text) => [{ text }]);
+  return {
+    async draw(captions, onDone) {
+      const options = span(PICTURE, pictureTokens(tokenizers), onDone);
+      return (await generateSpan(model, texts(captions), 'image', tokenizers, vocabulary, options)) as Picture[];
+    },
+    async name(pictures, onDone) {
+      const prompts = pictures.map((image): Segment[] => [{ image }]);
+      const options = span(CAPTION, CAPTION_TOKENS, onDone);
+      const captions = await generateSpan(model, prompts, 'text', tokenizers, vocabulary, options);
+      return captions.map((caption) => (caption as string).trim());
+    },
+    speak(captions, onDone) {
+      const options = span(SPEECH, SPEECH_TOKENS, onDone);
+      return generateSpanIds(model, texts(captions), 'speech', tokenizers, vocabulary, options);
+    },
+  };
+}
+
+/** Slots of the KV cache with which a generator works on so many sequences side by side. */
+export function generatorSlots(tokenizers: Tokenizers, longestDocument: number, sequences: number): number {
+  return sequences * (longestDocument + Math.max(CAPTION_TOKENS, SPEECH_TOKENS, pictureTokens(tokenizers)));
+}
+
+/** Tokens of a picture, its end token included. */
+function pictureTokens(tokenizers: Tokenizers): number {
+  let length = 0;
+  while (length < 4096 && !tokenizers['image']!.rule(length).mayEnd) length++;
+  return length + 1;
+}
