@@ -83,7 +83,7 @@ export async function evaluateRun(run: string, options: EvaluateOptions = {}): P
     skipped: [],
   };
   const skip = (metric: string, reason: string): void => void result.skipped.push({ metric, reason });
-  const scenes = samples > 0 ? await openScenes(opened, progress, skip) : undefined;
+  let scenes = samples > 0 ? await openScenes(opened, progress, skip) : undefined;
   const { tokenizers, model } = opened;
   const generator = makeGenerator(model, tokenizers, manifest.vocabulary, { seed, ...(signal ? { signal } : {}) });
   for (const split of splits) {
@@ -91,10 +91,17 @@ export async function evaluateRun(run: string, options: EvaluateOptions = {}): P
       skip(split, 'the data set has no documents of this split.');
       continue;
     }
-    const metrics = scenes
-      ? await evaluateScenes(scenes, split, samples, generator, tokenizers, { seed, progress, skip })
-      : {};
-    result.splits[split] = { ...(await splitLosses(opened, split, documents, progress)), ...metrics };
+    const losses = await splitLosses(opened, split, documents, progress);
+    let metrics: SceneMetrics = {};
+    try {
+      if (scenes) metrics = await evaluateScenes(scenes, split, samples, generator, tokenizers, { seed, progress, skip });
+    } catch (error) {
+      // A model that cannot generate still has losses.
+      if (!(error instanceof MotError) || error.code !== 'ERR_UNSUPPORTED') throw error;
+      skip('generation', error.message);
+      scenes = undefined;
+    }
+    result.splits[split] = { ...losses, ...metrics };
   }
   return result;
 }

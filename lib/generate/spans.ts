@@ -36,11 +36,14 @@ export function promptTokens(
 /**
  * Which tokens may follow inside a span: those that the modality's tokenizer allows at this place, and its end token
  * where the span may end. A text span ends with `<eos>` or at the beginning of another span.
+ *
+ * @param least Tokens before the span may end, whatever the tokenizer says.
  */
 export function spanGrammar(
   output: string,
   tokenizers: Tokenizers,
   vocabulary: Vocabulary,
+  least = 0,
 ): (generated: readonly number[]) => NextTokens {
   const range = vocabulary.ranges[output]!;
   const rule = tokenizers[output]!;
@@ -48,7 +51,7 @@ export function spanGrammar(
   return (generated) => {
     const { begin, end, mayEnd } = rule.rule(generated.length);
     const allowed = begin < end ? [[range.begin + begin, range.begin + end] as const] : [];
-    return { allowed: mayEnd ? [...allowed, ...ends.map((token) => [token, token + 1] as const)] : allowed };
+    return { allowed: mayEnd && generated.length >= least ? [...allowed, ...ends.map((token) => [token, token + 1] as const)] : allowed };
   };
 }
 
@@ -98,13 +101,20 @@ export async function generateSpanIds(
   const stopTokens = endTokens(output, vocabulary);
   const stop = new Set(stopTokens);
   const lengths = prompts.map(() => 0);
+  // Text that goes on from text may be at its end already. Elsewhere it was asked for, so it is not left out, although
+  // the model may find that speech comes first just as likely.
+  const mayBeEmpty = spanGrammar(output, tokenizers, vocabulary);
+  const notEmpty = spanGrammar(output, tokenizers, vocabulary, 1);
+  const grammars = prompts.map((segments) =>
+    output !== 'text' || 'text' in (segments.at(-1) ?? {}) ? mayBeEmpty : notEmpty,
+  );
   const sequences = await generate(
     model,
     prompts.map((segments) => promptTokens(segments, output, tokenizers, vocabulary)),
     {
       ...rest,
       modalityOf: (token) => modalityOfToken(vocabulary, token),
-      next: spanGrammar(output, tokenizers, vocabulary),
+      next: (generated, sequence) => grammars[sequence]!(generated),
       stopTokens,
       onToken(token, sequence) {
         onToken?.(token, sequence);

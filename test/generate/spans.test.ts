@@ -1,8 +1,8 @@
 import { describe, expect, test } from '@jest/globals';
-import { generateSpan, promptTokens, spanGrammar } from '../../lib/generate/spans.js';
+import { generateSpan, generateSpanIds, promptTokens, spanGrammar } from '../../lib/generate/spans.js';
 import { Model } from '../../lib/model/model.js';
-import type { Tokenizers } from '../../lib/modalities/registry.js';
-import type { Tokenizer } from '../../lib/modalities/tokenizer.js';
+import type { Segment, Tokenizers } from '../../lib/modalities/registry.js';
+import type { Picture, Tokenizer } from '../../lib/modalities/tokenizer.js';
 import { makeVocabulary, type Vocabulary } from '../../lib/modalities/vocabulary.js';
 
 const vocabulary: Vocabulary = makeVocabulary([
@@ -71,5 +71,22 @@ describe('generateSpan', () => {
     }
     const words = await generateSpan(model, prompts, 'text', tokenizers, vocabulary, { maxTokens: 10, seed: 4 });
     for (const word of words) expect(word).toMatch(/^[a-e]{0,10}$/);
+  });
+
+  test('text after a picture is not empty, also where the model would rather end it; each span is told', async () => {
+    const config = { vocab: vocabulary.size, d_model: 32, n_layers: 1, n_heads: 2, modalities: ['text', 'image'] };
+    await using model = await Model.create(config, { tokens: 32, kv_slots: 64, positions: 32 });
+    const picture = Int32Array.of(0, 3, 1, 4) as unknown as Picture;
+    const prompts: Segment[][] = [[{ text: 'ab' }], [{ image: picture }], []];
+    // Whatever token the weights favour, some seed draws the end of the document first.
+    const lengths = new Map<number, number>([[0, 9], [1, 9], [2, 9]]);
+    for (let seed = 0; seed < 60; seed++) {
+      const done: number[] = [];
+      const options = { maxTokens: 3, seed, onSpan: (index: number) => void done.push(index) };
+      const spans = await generateSpanIds(model, prompts, 'text', tokenizers, vocabulary, options);
+      spans.forEach((ids, i) => lengths.set(i, Math.min(lengths.get(i)!, ids.length)));
+      expect(done.sort()).toEqual([0, 1, 2]);
+    }
+    expect([...lengths.values()]).toEqual([0, 1, 1]);
   });
 });
