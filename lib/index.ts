@@ -80,6 +80,15 @@ export { generate, type GenerateOptions, type NextTokens } from './generate/gene
 export type { IdRange, SamplingOptions } from './generate/sampler.js';
 export { generateSpan, type SpanOptions } from './generate/spans.js';
 export { openRun, type OpenedRun } from './generate/open_run.js';
+export {
+  evaluateRun,
+  type EvaluatedSplit,
+  type EvaluateOptions,
+  type RunEvaluation,
+  type SplitEvaluation,
+} from './evaluate/evaluate_run.js';
+export type { Retrieval, SceneMetrics } from './evaluate/scenes.js';
+export type { Estimate } from './evaluate/metrics.js';
 export { writeReport, type ReportOptions } from './report/report.js';
 
 // Data

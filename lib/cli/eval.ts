@@ -1,4 +1,7 @@
 import type { Command } from 'commander';
+import { existsSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
+import { MotError } from '../errors.js';
 import type { EvaluatedSplit, RunEvaluation, SplitEvaluation } from '../evaluate/evaluate_run.js';
 import type { Estimate } from '../evaluate/metrics.js';
 import { oneOf, printJson, table, wholeNumber } from './common.js';
@@ -62,6 +65,8 @@ async function evaluate(run: string, flags: EvalFlags): Promise<RunEvaluation> {
   const { EVALUATED_SPLITS, evaluateRun } = await import('../evaluate/evaluate_run.js');
   const { consolePreparation } = await import('../data/prepare_progress.js');
   const { checkpoint, split, samples, documents, seed, threads, out } = flags;
+  // Told now, not after minutes of generating.
+  if (out !== undefined) expectFolder(dirname(resolve(out)));
   const progress = consolePreparation();
   try {
     const result = await evaluateRun(run, {
@@ -81,6 +86,11 @@ async function evaluate(run: string, flags: EvalFlags): Promise<RunEvaluation> {
   } finally {
     progress.stop();
   }
+}
+
+function expectFolder(folder: string): void {
+  if (existsSync(folder)) return;
+  throw new MotError('ERR_FILE_WRITE', `--out: there is no folder ${folder}; make it, or choose another file.`);
 }
 
 function describe({ checkpoint, splits, skipped }: RunEvaluation): string {

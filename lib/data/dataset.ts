@@ -12,6 +12,8 @@ export interface DatasetManifest {
   name: string;
   /** Hash of everything the data follows from (options, seed, package versions): the key of the cache. */
   fingerprint: string;
+  /** What it was prepared with, for data sets that can compose their documents anew: those of `mot prepare`. */
+  options?: Record<string, unknown> | undefined;
   vocabulary: Vocabulary;
   /** File and SHA-256 of each tokenizer, relative to the folder. */
   tokenizers: Record<string, { file: string; sha256: string }>;

@@ -24,6 +24,7 @@ const manifestSchema: z.ZodType<DatasetManifest> = z.object({
   version: z.literal(1),
   name: z.string(),
   fingerprint: z.string(),
+  options: z.record(z.string(), z.unknown()).optional(),
   vocabulary: z.object({
     size: count,
     modalities: z.array(z.string().regex(/^[a-z][a-z0-9_]*$/)).min(1),

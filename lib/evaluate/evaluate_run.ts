@@ -1,6 +1,6 @@
 import { parseWith } from '../config/parse.js';
-import { dataConfigSchema } from '../config/run_config.js';
 import type { SplitName } from '../data/dataset.js';
+import { emojiOptionsSchema } from '../data/emoji/options.js';
 import { SceneReferences } from '../data/emoji/scene_references.js';
 import { batchesOf } from '../data/loader.js';
 import { openSplit } from '../data/manifest.js';
@@ -69,7 +69,7 @@ export async function evaluateRun(run: string, options: EvaluateOptions = {}): P
   const { progress = silentPreparation, signal } = options;
   await using opened = await openRun(options.step === undefined ? run : checkpointFolder(run, options.step), {
     threads,
-    slots: (tokenizers, longestDocument) => (samples > 0 ? generatorSlots(tokenizers, longestDocument, SEQUENCES) : 1),
+    slots: (tokenizers, longestDocument) => (samples > 0 ? generatorSlots(tokenizers, longestDocument, SEQUENCES) : 0),
     tokens: (longestDocument) => Math.max(BATCH_TOKENS, longestDocument),
   });
   const { manifest, checkpoint, datasetFolder } = opened;
@@ -94,7 +94,8 @@ export async function evaluateRun(run: string, options: EvaluateOptions = {}): P
     const losses = await splitLosses(opened, split, documents, progress);
     let metrics: SceneMetrics = {};
     try {
-      if (scenes) metrics = await evaluateScenes(scenes, split, samples, generator, tokenizers, { seed, progress, skip });
+      if (scenes)
+        metrics = await evaluateScenes(scenes, split, samples, generator, tokenizers, { seed, progress, skip });
     } catch (error) {
       // A model that cannot generate still has losses.
       if (!(error instanceof MotError) || error.code !== 'ERR_UNSUPPORTED') throw error;
@@ -113,8 +114,11 @@ async function openScenes(
   skip: (metric: string, reason: string) => void,
 ): Promise<SceneReferences | undefined> {
   try {
-    const data = parseWith(dataConfigSchema, checkpoint.state.config['data'] ?? {}, 'data of the run config');
-    return await SceneReferences.open(manifest.fingerprint, data.prepare, progress);
+    // Data sets made by earlier versions do not hold their options; the run that made one does.
+    const data = checkpoint.state.config['data'] as { prepare?: unknown } | undefined;
+    const made = manifest.options ?? data?.prepare ?? {};
+    const prepare = parseWith(emojiOptionsSchema, made, 'options of the emoji data set');
+    return await SceneReferences.open(manifest.fingerprint, prepare, progress);
   } catch (error) {
     if (!(error instanceof MotError) || (error.code !== 'ERR_DATA' && error.code !== 'ERR_CONFIG')) throw error;
     skip('generation', error.message);

@@ -3,13 +3,7 @@ import type { PrepareProgress } from '../data/prepare_progress.js';
 import type { Generator, OnDone } from '../generate/generator.js';
 import type { Tokenizers } from '../modalities/registry.js';
 import type { Picture } from '../modalities/tokenizer.js';
-import {
-  bootstrapRatio,
-  nearestReference,
-  normalisedEditDistance,
-  wilson,
-  type Estimate,
-} from './metrics.js';
+import { bootstrapRatio, nearestReference, normalisedEditDistance, wilson, type Estimate } from './metrics.js';
 import { conceptRank, type Renderings } from './retrieval.js';
 
 /** Whether the concept of a scene is the nearest to a picture, or among the five nearest. */

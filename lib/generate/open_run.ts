@@ -21,7 +21,7 @@ export interface OpenedRun extends AsyncDisposable {
  * Loads a checkpoint for generation.
  *
  * @param where A run folder (its newest checkpoint) or a checkpoint folder.
- * @param options.slots Slots of the KV cache, given the tokenizers and the longest document.
+ * @param options.slots Slots of the KV cache, given the tokenizers and the longest document; 0: no generation.
  * @param options.tokens Most tokens of one call, given the longest document. Default: 256.
  * @throws MotError ERR_FILE_OPEN, ERR_FILE_FORMAT.
  */
@@ -47,7 +47,7 @@ export async function openRun(
     threads: options.threads ?? 0,
     tokens: options.tokens?.(manifest.longestDocument) ?? 256,
     kv_slots: slots,
-    positions: slots,
+    positions: Math.max(slots, manifest.longestDocument),
     training: false,
   });
   try {

@@ -51,7 +51,12 @@ export function spanGrammar(
   return (generated) => {
     const { begin, end, mayEnd } = rule.rule(generated.length);
     const allowed = begin < end ? [[range.begin + begin, range.begin + end] as const] : [];
-    return { allowed: mayEnd && generated.length >= least ? [...allowed, ...ends.map((token) => [token, token + 1] as const)] : allowed };
+    return {
+      allowed:
+        mayEnd && generated.length >= least
+          ? [...allowed, ...ends.map((token) => [token, token + 1] as const)]
+          : allowed,
+    };
   };
 }
 

@@ -27,7 +27,7 @@ function config(text: string): string {
 const model = 'model: {d_model: 32, n_layers: 1, n_heads: 4, head_dim: 8, ffn_dim: 48}\n';
 
 describe('help', () => {
-  const commands = ['train', 'verify', 'describe', 'doctor', 'start', 'prepare', 'generate', 'report', 'bench'];
+  const commands = ['train', 'verify', 'describe', 'doctor', 'start', 'prepare', 'generate', 'eval', 'report', 'bench'];
   test('lists the commands, and each has examples', () => {
     const { status, stdout } = mot('--help');
     expect(status).toBe(0);

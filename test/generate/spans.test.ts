@@ -79,7 +79,11 @@ describe('generateSpan', () => {
     const picture = Int32Array.of(0, 3, 1, 4) as unknown as Picture;
     const prompts: Segment[][] = [[{ text: 'ab' }], [{ image: picture }], []];
     // Whatever token the weights favour, some seed draws the end of the document first.
-    const lengths = new Map<number, number>([[0, 9], [1, 9], [2, 9]]);
+    const lengths = new Map<number, number>([
+      [0, 9],
+      [1, 9],
+      [2, 9],
+    ]);
     for (let seed = 0; seed < 60; seed++) {
       const done: number[] = [];
       const options = { maxTokens: 3, seed, onSpan: (index: number) => void done.push(index) };

@@ -77,6 +77,7 @@ export async function buildEmoji(
       version: 1,
       name: 'emoji',
       fingerprint,
+      options: { ...options },
       vocabulary,
       tokenizers: await saveTokenizers(folder, tokenizers),
       ...written,

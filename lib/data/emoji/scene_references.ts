@@ -61,7 +61,7 @@ export class SceneReferences {
     if (fingerprintOf(options, folders) !== fingerprint)
       throw new MotError(
         'ERR_DATA',
-        'the data set was not made from the emoji packages that are installed, with the options in data.prepare of the run; what its scenes show is not known.',
+        'the data set was not made from the emoji packages that are installed with the options that it, or data.prepare of the run, names; what its scenes show is not known.',
       );
     const world = loadWorld(folders, options);
     const stage = progress.stage('pictures of concepts', world.glyphs.length);
