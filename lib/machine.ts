@@ -1,4 +1,6 @@
-import { totalmem } from 'node:os';
+import { cpus, release, totalmem, type } from 'node:os';
+import { loadAddon } from './native/load.js';
+import { packageVersion } from './package.js';
 
 /** Bytes of memory. */
 export interface MachineMemory {
@@ -14,4 +16,34 @@ export function machineMemory(): MachineMemory {
   const constrained = process.constrainedMemory();
   const limit = constrained > 0 ? Math.min(constrained, totalmem()) : totalmem();
   return { limit, available: Math.min(process.availableMemory(), limit) };
+}
+
+/** What a figure was measured on. */
+export interface Machine {
+  cpu: string;
+  /** Instruction set of the kernels. */
+  instructions: string;
+  threads: number;
+  memory_gb: number;
+  system: string;
+  node: string;
+  /** Version of this package. */
+  package: string;
+  /** ISO 8601. */
+  date: string;
+}
+
+/** This machine, now. */
+export function machine(): Machine {
+  const { variant, threads } = loadAddon().cpu();
+  return {
+    cpu: cpus()[0]?.model.trim() ?? process.arch,
+    instructions: variant,
+    threads,
+    memory_gb: Math.round(totalmem() / 1e9),
+    system: `${type()} ${release()} ${process.arch}`,
+    node: process.version,
+    package: packageVersion(),
+    date: new Date().toISOString(),
+  };
 }

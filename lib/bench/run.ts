@@ -1,11 +1,10 @@
-import { cpus, release, totalmem, type } from 'node:os';
 import { MotError } from '../errors.js';
+import { machine } from '../machine.js';
 import { loadAddon } from '../native/load.js';
-import { packageVersion } from '../package.js';
 import { largerLimits, measureLimits } from './limits.js';
 import { startPeers } from './peers.js';
 import { SUITES, type SuiteName } from './suites.js';
-import type { BenchCase, BenchResult, Dtype, Limits, Machine } from './types.js';
+import type { BenchCase, BenchResult, Dtype, Limits } from './types.js';
 
 /** A suite goes on for this long before the limits are measured anew. */
 const LIMITS_EVERY_MS = 4000;
@@ -82,19 +81,5 @@ function summary(cases: readonly BenchCase[]): BenchResult['summary'] {
     worst_share: worst.share_of_limit!,
     worst_case: `${worst.name} ${worst.dtype}`,
     mean_share: judged.reduce((sum, { share_of_limit }) => sum + share_of_limit!, 0) / judged.length,
-  };
-}
-
-function machine(): Machine {
-  const { variant, threads } = loadAddon().cpu();
-  return {
-    cpu: cpus()[0]?.model.trim() ?? process.arch,
-    instructions: variant,
-    threads,
-    memory_gb: Math.round(totalmem() / 1e9),
-    system: `${type()} ${release()} ${process.arch}`,
-    node: process.version,
-    package: packageVersion(),
-    date: new Date().toISOString(),
   };
 }

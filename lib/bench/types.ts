@@ -1,3 +1,4 @@
+import type { Machine } from '../machine.js';
 import type { Peers } from './peers.js';
 
 /** What the processor can do at most, measured in the same run as the cases. */
@@ -64,21 +65,6 @@ export interface BenchCase {
 
 /** Sizes of a case by name; `groups` lists the rows of every group. */
 export type Shape = Record<string, number | number[]>;
-
-/** Where it ran. */
-export interface Machine {
-  cpu: string;
-  /** Instruction set in use. */
-  instructions: string;
-  /** Threads that the process may use. */
-  threads: number;
-  memory_gb: number;
-  system: string;
-  node: string;
-  package: string;
-  /** ISO 8601. */
-  date: string;
-}
 
 /** What `mot bench SUITE --json` prints. */
 export interface BenchResult {

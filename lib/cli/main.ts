@@ -3,6 +3,7 @@ import { Command, CommanderError } from 'commander';
 import { packageVersion } from '../package.js';
 import { registerBench } from './bench.js';
 import { act } from './common.js';
+import { registerCompare } from './compare.js';
 import { registerDescribe } from './describe.js';
 import { registerDoctor } from './doctor.js';
 import { registerEval } from './eval.js';
@@ -24,6 +25,7 @@ export function makeProgram(): Command {
   registerStart(program);
   registerPrepare(program);
   registerTrain(program);
+  registerCompare(program);
   registerVerify(program);
   registerGenerate(program);
   registerEval(program);

@@ -15,12 +15,16 @@ export interface ChartSeries {
   /** Drawn faint: every single step. */
   faint?: boolean;
   points?: boolean;
+  /** Points only. */
+  scatter?: boolean;
 }
 
 export interface Chart {
   id: string;
   title: string;
   unit: string;
+  /** What is along x. Default: step. */
+  x?: string;
   series: ChartSeries[];
 }
 
@@ -48,18 +52,19 @@ export function drawCharts(charts: Chart[], uPlot: UPlot): void {
         height: 260,
         scales: { x: { time: false } },
         axes: [
-          { ...axis, label: 'step', labelSize: 22 },
+          { ...axis, label: chart.x ?? 'step', labelSize: 22 },
           { ...axis, label: chart.unit, labelSize: 22, size: 56 },
         ],
         series: [
-          { label: 'step' },
+          { label: chart.x ?? 'step' },
           ...chart.series.map((series) => ({
             label: series.label,
             stroke: series.color,
             width: series.faint ? 1 : 2,
             alpha: series.faint ? 0.35 : 1,
             dash: series.dashed ? [6, 5] : undefined,
-            points: { show: series.points ?? false, size: 6 },
+            points: { show: series.points === true || series.scatter === true, size: series.scatter ? 4 : 6 },
+            paths: series.scatter ? () => null : undefined,
             value: (_: unknown, value: number | null | undefined) => (value == null ? '–' : value.toFixed(3)),
           })),
         ],

@@ -1,49 +1,11 @@
-import { createRequire } from 'node:module';
-import { readFileSync } from 'node:fs';
-import path from 'node:path';
 import { encodePng } from '../media/png.js';
 import { encodeWav } from '../media/wav.js';
 import type { Picture, Sound } from '../modalities/tokenizer.js';
-import { drawCharts, type Chart, type ChartSeries } from './charts.js';
+import type { Chart, ChartSeries } from './charts.js';
 import type { Curve, ModalityCurves, ReportData, ReportSample } from './data.js';
+import { escapeHtml, factList, renderPage } from './page.js';
 
 const COLORS = { train: '#4c78a8', validation: '#e4572e', heldout: '#9467bd', unigram: '#999999', bigram: '#2a9d5c' };
-
-const STYLE = `
-:root { --paper: #fbfaf7; --ink: #23211d; --soft: #6d685f; --rule: #e2ded4; --card: #ffffff; --good: #22803f; --bad: #b3401f; }
-@media (prefers-color-scheme: dark) {
-  :root { --paper: #17181a; --ink: #e9e6df; --soft: #a09a8e; --rule: #34363a; --card: #1f2124; --good: #62c584; --bad: #f0865f; }
-}
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
-main { max-width: 1180px; margin: 0 auto; padding: 32px 20px 80px; }
-h1 { font-size: 30px; line-height: 1.2; margin: 0 0 4px; } h2 { font-size: 21px; margin: 44px 0 6px; }
-p.note { color: var(--soft); margin: 0 0 14px; max-width: 78ch; }
-dl.facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(165px, 1fr)); gap: 12px 22px; margin: 22px 0; }
-dl.facts dt { color: var(--soft); font-size: 13px; } dl.facts dd { margin: 0; font-variant-numeric: tabular-nums; font-weight: 600; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; } th, td { padding: 5px 14px 5px 0; text-align: right; border-bottom: 1px solid var(--rule); }
-th:first-child, td:first-child { text-align: left; } th { color: var(--soft); font-weight: 500; font-size: 14px; } .good { color: var(--good); } .bad { color: var(--bad); }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(460px, 100%), 1fr)); gap: 18px; } .chart { background: var(--card); border: 1px solid var(--rule); border-radius: 10px; padding: 10px 8px; min-width: 0; overflow: hidden; }
-.u-title { font-size: 15px !important; } .u-legend { font-size: 12px; } .uplot { max-width: 100%; }
-.samples { display: grid; grid-template-columns: repeat(auto-fill, minmax(340px, 1fr)); gap: 16px; }
-.sample { background: var(--card); border: 1px solid var(--rule); border-radius: 10px; padding: 14px; min-width: 0; }
-.sample h3 { margin: 0 0 10px; font-size: 15px; line-height: 1.35; overflow-wrap: anywhere; } .pictures { display: flex; gap: 12px; } figure { margin: 0; }
-figure img { width: 96px; height: 96px; image-rendering: pixelated; border-radius: 6px; display: block; } figcaption { font-size: 12px; color: var(--soft); margin-top: 3px; }
-.sample p { margin: 10px 0 0; font-size: 14px; overflow-wrap: anywhere; } .sample p b, .sound span { color: var(--soft); font-weight: 400; font-size: 12px; }
-.sound { display: flex; align-items: center; gap: 8px; margin-top: 6px; } .sound span { width: 84px; flex: none; } audio { height: 30px; width: 100%; min-width: 0; }
-details { margin-top: 44px; } pre { background: var(--card); border: 1px solid var(--rule); border-radius: 10px; padding: 14px; overflow: auto; font-size: 13px; }
-ul.attribution { color: var(--soft); font-size: 14px; padding-left: 18px; } a { color: inherit; }
-`;
-
-/** Text into HTML. */
-export function escapeHtml(text: string): string {
-  return text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
-}
-
-/** JSON that cannot end the script element it stands in. */
-function scriptJson(value: unknown): string {
-  return JSON.stringify(value).replace(/</g, '\\u003c');
-}
 
 const pictureUrl = (picture: Picture) => `data:image/png;base64,${Buffer.from(encodePng(picture)).toString('base64')}`;
 const soundUrl = (sound: Sound) => `data:audio/wav;base64,${Buffer.from(encodeWav(sound)).toString('base64')}`;
@@ -112,10 +74,6 @@ function summaryRow(curves: ModalityCurves): string {
 
 /** One self-contained page: no script, style, picture or sound comes from anywhere else. */
 export function renderReport(data: ReportData): string {
-  const require = createRequire(import.meta.url);
-  const uplot = path.dirname(require.resolve('uplot'));
-  const uplotScript = readFileSync(path.join(uplot, 'uPlot.iife.min.js'), 'utf8');
-  const uplotStyle = readFileSync(path.join(uplot, 'uPlot.min.css'), 'utf8');
   const charts = data.curves.map(lossChart);
   const window = Math.max(1, Math.round(data.throughput.step.length / 50));
   charts.push({
@@ -132,11 +90,8 @@ export function renderReport(data: ReportData): string {
     if (samples.length === 0) return '';
     return `<h2>${title}</h2><p class="note">${note}</p><div class="samples">${samples.map(sampleCard).join('\n')}</div>`;
   };
-  return `<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>${escapeHtml(data.title)}</title><style>${uplotStyle}${STYLE}</style></head><body><main>
-<h1>${escapeHtml(data.title)}</h1>
-<dl class="facts">${data.facts.map(([label, value]) => `<div><dt>${escapeHtml(label)}</dt><dd>${escapeHtml(value)}</dd></div>`).join('')}</dl>
+  const body = `<h1>${escapeHtml(data.title)}</h1>
+${factList(data.facts)}
 <h2>Losses at the end</h2>
 <p class="note">Cross-entropy in nats a token, by the modality of the token predicted. Validation: new scenes of concepts that training saw. Held-out: concepts it never saw. The n-gram models were fitted on the training tokens, their smoothing tuned.</p>
 <table><tr><th>modality</th><th>validation</th><th>unigram</th><th>bigram</th><th>held-out</th><th>held-out bigram</th><th></th></tr>${data.curves.map(summaryRow).join('')}</table>
@@ -149,7 +104,6 @@ ${group(true, 'Known concepts, new scenes', 'The same for concepts that training
         `<li>${escapeHtml(a.what)}: ${escapeHtml(a.by)}, ${escapeHtml(a.licence)}, <a href="${escapeHtml(a.url)}">${escapeHtml(a.url)}</a></li>`,
     )
     .join('')}</ul>
-<details><summary>Config of the run</summary><pre>${escapeHtml(data.config)}</pre></details>
-</main><script>${uplotScript}</script><script>(${drawCharts.toString()})(${scriptJson(charts)}, uPlot)</script></body></html>
-`;
+<details><summary>Config of the run</summary><pre>${escapeHtml(data.config)}</pre></details>`;
+  return renderPage(data.title, body, charts);
 }

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
+import type { ModelConfig } from '../config/model_config.js';
 import { modelOfRun, type RunConfig } from '../config/run_config.js';
-import type { SplitName } from '../data/dataset.js';
+import type { DatasetManifest, SplitName } from '../data/dataset.js';
 import { batchesOf, Loader } from '../data/loader.js';
 import { openSplit, readManifest } from '../data/manifest.js';
 import type { PrepareProgress } from '../data/prepare_progress.js';
@@ -68,12 +69,7 @@ export async function runTraining(config: RunConfig, options: RunOptions = {}): 
   });
   const manifest = readManifest(dataset);
   const { train } = config;
-  if (manifest.longestDocument > train.seq_len)
-    throw new MotError(
-      'ERR_CONFIG',
-      `train.seq_len is ${train.seq_len}, but the longest document has ${manifest.longestDocument} tokens; raise it to that.`,
-    );
-  const modelConfig = modelOfRun(config, manifest.vocabulary);
+  const modelConfig = modelForDataset(config, manifest);
   const resolved = { ...config, model: modelConfig };
   const say = (sentence: string): void => progress.say(sentence);
   const folder = openRunFolder(config.out, { ...resolved }, manifest.fingerprint, resume, say);
@@ -176,6 +172,17 @@ export async function runTraining(config: RunConfig, options: RunOptions = {}): 
     folder.metrics.close();
     for (const source of sources) source.close();
   }
+}
+
+/** The model of a run on its data set. MotError ERR_CONFIG when the two do not go together. */
+export function modelForDataset(config: RunConfig, manifest: DatasetManifest): ModelConfig {
+  const { seq_len } = config.train;
+  if (manifest.longestDocument > seq_len)
+    throw new MotError(
+      'ERR_CONFIG',
+      `train.seq_len is ${seq_len}, but the longest document has ${manifest.longestDocument} tokens; raise it to that.`,
+    );
+  return modelOfRun(config, manifest.vocabulary);
 }
 
 /** Limits and number format of the model of a run. */

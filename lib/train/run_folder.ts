@@ -72,17 +72,29 @@ function hasContent(path: string): boolean {
   return existsSync(path) && statSync(path).size > 0;
 }
 
-/** A run goes on only with what it began with: everything that a step's result depends on. */
-function checkContinues(checkpoint: Checkpoint, config: Record<string, unknown>, fingerprint: string): void {
-  const before = flatten(checkpoint.state.config);
+/**
+ * What keeps a config from continuing a run, one sentence part a key; empty: it continues it. A run goes on only with what
+ * it began with: everything that a step's result depends on.
+ *
+ * @param free Dotted keys that may change.
+ */
+export function changedSettings(
+  { state }: Checkpoint,
+  config: Record<string, unknown>,
+  fingerprint: string,
+  free: ReadonlySet<string> = FREE_KEYS,
+): string[] {
+  const before = flatten(state.config);
   const now = flatten(config);
-  const changed = [...new Set([...before.keys(), ...now.keys()])].filter(
-    (key) => !FREE_KEYS.has(key) && before.get(key) !== now.get(key),
-  );
-  const changes = changed.map(
-    (key) => `${key} was ${before.get(key) ?? 'not set'} and is now ${now.get(key) ?? 'not set'}`,
-  );
-  if (fingerprint !== checkpoint.state.dataset.fingerprint) changes.push('the data set is another one');
+  const changes = [...new Set([...before.keys(), ...now.keys()])]
+    .filter((key) => !free.has(key) && before.get(key) !== now.get(key))
+    .map((key) => `${key} was ${before.get(key) ?? 'not set'} and is now ${now.get(key) ?? 'not set'}`);
+  if (fingerprint !== state.dataset.fingerprint) changes.push('the data set is another one');
+  return changes;
+}
+
+function checkContinues(checkpoint: Checkpoint, config: Record<string, unknown>, fingerprint: string): void {
+  const changes = changedSettings(checkpoint, config, fingerprint);
   if (changes.length > 0)
     throw new MotError(
       'ERR_CONFIG',

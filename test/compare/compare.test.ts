@@ -1,0 +1,224 @@
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { readComparison } from '../../lib/compare/config.js';
+import { writeComparisonReport } from '../../lib/compare/report.js';
+import type { CompareResults } from '../../lib/compare/results.js';
+import { runComparison } from '../../lib/compare/run.js';
+import { isStep, readMetrics } from '../../lib/train/metrics.js';
+import { writeTinyDataset } from '../train/tiny_dataset.js';
+
+const cli = fileURLToPath(new URL('../../lib/cli/main.js', import.meta.url));
+const STEPS = 60;
+const RUNS = ['dense-seed0', 'dense-seed1', 'mot-seed0', 'mot-seed1'];
+let folder: string;
+let config: string;
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'mot-compare-'));
+  await writeTinyDataset(join(folder, 'data'), 1200);
+  config = join(folder, 'tiny.yaml');
+  writeFileSync(
+    config,
+    `model: {d_model: 32, n_layers: 1, n_heads: 4, head_dim: 8, ffn_dim: 48}
+data: {dataset: ${JSON.stringify(join(folder, 'data'))}}
+train:
+  steps: ${STEPS}
+  sequences: 4
+  seq_len: 48
+  lr: 0.01
+  warmup_steps: 3
+  validate_every: 10
+  validation_documents: 10
+  checkpoint_every: 8
+  dtype: f32
+compare:
+  models:
+    dense: {untied: false}
+    mot: {}
+  seeds: [0, 1]
+`,
+  );
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const out = (name: string): string => join(folder, name);
+
+function mot(...args: string[]): { status: number | null; stdout: string; stderr: string } {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [cli, ...args], { encoding: 'utf8', cwd: folder });
+  return { status, stdout, stderr };
+}
+
+/** Losses of a run: all that must be the same however it was interrupted. */
+function losses(name: string, run: string): unknown[] {
+  return readMetrics(join(out(name), run, 'metrics.jsonl'))
+    .filter((line) => isStep(line) || line.event === 'validation')
+    .map((line) => ({ step: line.step, losses: 'losses' in line ? line.losses : {} }));
+}
+
+async function exitOf(child: ChildProcess): Promise<{ code: number | null; stderr: string }> {
+  let stderr = '';
+  child.stderr!.on('data', (text: Buffer) => (stderr += text.toString()));
+  const [code] = (await once(child, 'close')) as [number | null];
+  return { code, stderr };
+}
+
+/** Starts a comparison in a process of its own and waits until a run has come to a step. */
+async function startUntil(name: string, run: string, step: number): Promise<ChildProcess> {
+  const child = spawn(process.execPath, [cli, 'compare', config, `out=${out(name)}`], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const metrics = join(out(name), run, 'metrics.jsonl');
+  while (!existsSync(metrics) || !readMetrics(metrics).some((line) => line.step >= step)) {
+    expect(child.exitCode).toBeNull();
+    await sleep(1);
+  }
+  return child;
+}
+
+describe('mot compare', () => {
+  let results: CompareResults;
+  beforeAll(() => {
+    const { status, stdout, stderr } = mot('compare', config, `out=${out('whole')}`, '--json');
+    expect({ status, stderr }).toMatchObject({ status: 0 });
+    results = JSON.parse(stdout) as CompareResults;
+    expect(stderr).toMatch(/run 1 of 4: dense, seed 0[^]*run 4 of 4: mot, seed 1/);
+    expect(stderr).toMatch(/^mot +[\d,]+ +[\d.]+ +1\.000 +0, 1$/m);
+  }, 120_000);
+
+  test('trains every model with every seed, on the same data in the same order', () => {
+    const tokens = (run: string): number[] =>
+      readMetrics(join(out('whole'), run, 'metrics.jsonl'))
+        .filter(isStep)
+        .map((line) => line.tokens);
+    expect(readdirSync(out('whole')).sort()).toEqual(
+      [...RUNS, 'compare.html', 'comparison.json', 'results.json'].sort(),
+    );
+    expect(tokens('mot-seed0')).toEqual(tokens('dense-seed0'));
+    expect(tokens('mot-seed1')).toEqual(tokens('dense-seed1'));
+    expect(tokens('dense-seed1')).not.toEqual(tokens('dense-seed0'));
+  });
+
+  test('results.json says everything with its interval', () => {
+    expect(JSON.parse(readFileSync(join(out('whole'), 'results.json'), 'utf8'))).toEqual(results);
+    expect(results).toMatchObject({ format: 'mot-compare', version: 1, baseline: 'dense', data: { documents: 1200 } });
+    expect(results.matches.map(({ split, modality }) => `${split} ${modality}`)).toEqual(
+      ['train', 'validation', 'heldout'].flatMap((split) => ['text', 'image', 'speech'].map((m) => `${split} ${m}`)),
+    );
+    for (const { measures } of results.matches) {
+      expect(Object.keys(measures)).toEqual(['steps', 'flops', 'seconds']);
+      const { value, low, high } = measures['steps']!.slope;
+      if (value !== null) expect(low! <= value && (high === null || high >= value)).toBe(true);
+    }
+    expect(results.models.map(({ name, flops_ratio }) => [name, flops_ratio])).toEqual([
+      ['dense', 1],
+      ['mot', 1],
+    ]);
+    expect(results.models[1]!.parameters).toBeGreaterThan(results.models[0]!.parameters);
+    expect(results.flat).toHaveLength(9);
+    expect(results.warnings.join('\n')).toMatch(/2 seeds of dense, mot/);
+    expect(results.paper!.rows.length).toBeGreaterThan(0);
+  });
+
+  test('compare.html stands alone and shows every modality beside the paper', () => {
+    const page = readFileSync(join(out('whole'), 'compare.html'), 'utf8');
+    for (const part of [
+      '<h2>text</h2>',
+      '<h2>image</h2>',
+      '<h2>speech</h2>',
+      'paper: mot 443M',
+      '.282',
+      'dense: {untied',
+    ])
+      expect(page.replaceAll('\n', ' ')).toContain(part === 'dense: {untied' ? 'd_model: 32' : part);
+    expect(page).not.toMatch(/(?:src|href)="(?!data:)/);
+    for (const [, id] of page.matchAll(/class="chart" id="([^"]+)"/g)) expect(page).toContain(`{"id":"${id}"`);
+  });
+
+  test('again: nothing is trained, the report stays the same', () => {
+    const { status, stdout, stderr } = mot('compare', config, `out=${out('whole')}`);
+    expect({ status, stderr }).toMatchObject({ status: 0 });
+    expect(stderr).not.toContain('run 1 of');
+    expect(stdout).toContain('compare.html');
+    const report = mot('compare', '--report', out('whole'), '--json');
+    expect(JSON.parse(report.stdout)).toEqual(results);
+  });
+
+  test('killed in one run, stopped in another, then finished: the same losses', async () => {
+    const killed = await startUntil('broken', 'dense-seed1', 20);
+    killed.kill('SIGKILL');
+    await exitOf(killed);
+    const stopped = await startUntil('broken', 'mot-seed0', 5);
+    stopped.kill('SIGINT');
+    const { code, stderr } = await exitOf(stopped);
+    expect(code).toBe(0);
+    expect(stderr).toMatch(/stopped with 2 of 4 runs finished; the same command goes on/);
+    const early = mot('compare', '--report', out('broken'));
+    expect(early).toMatchObject({ status: 1, stderr: expect.stringMatching(/no finished runs to compare.*ERR_DATA/) });
+    const { status } = mot('compare', config, `out=${out('broken')}`);
+    expect(status).toBe(0);
+    for (const run of RUNS) expect(losses('broken', run)).toEqual(losses('whole', run));
+  }, 120_000);
+
+  test('a report of the runs that are there names those that are missing', () => {
+    rmSync(join(out('broken'), 'mot-seed1'), { recursive: true });
+    const { results: some } = writeComparisonReport(out('broken'));
+    expect(some.warnings[0]).toBe('Not finished and left out: mot seed 1.');
+    expect(some.models[1]!.runs.map(({ seed }) => seed)).toEqual([0]);
+  });
+});
+
+describe('refused before any training', () => {
+  const refused = (overrides: string[], code: string, message: RegExp): void => {
+    const { status, stderr } = mot('compare', config, ...overrides);
+    expect({ status, stderr }).toMatchObject({ status: 1, stderr: expect.stringMatching(message) });
+    expect(stderr).toContain(`[${code}]`);
+    expect(stderr).not.toMatch(/run \d of/);
+  };
+
+  test('an interrupted comparison whose config changed', () => {
+    const changed = (...overrides: string[]) => [`out=${out('whole')}`, ...overrides];
+    refused(changed('train.lr=0.02'), 'ERR_CONFIG', /of dense, train\.lr was 0\.01 and is now 0\.02/);
+    refused(changed('compare.models.mot.ffn_dim=56'), 'ERR_CONFIG', /of mot, model\.ffn_dim was 48 and is now 56/);
+    refused(changed('train.validate_every=20'), 'ERR_CONFIG', /train\.validate_every was 10 and is now 20/);
+    refused(changed('train.steps=90'), 'ERR_CONFIG', /train\.steps was 60 and is now 90/);
+  });
+
+  test('a run that would see documents again, unless that is allowed', async () => {
+    refused(
+      [`out=${out('long')}`, 'train.steps=1000'],
+      'ERR_CONFIG',
+      /data set has 1200.*data\.prepare\.documents=\d+/,
+    );
+    const stop = AbortSignal.abort();
+    const overrides = [`out=${out('long')}`, 'train.steps=1000', 'compare.allow_repeats=true'];
+    const { finished } = await runComparison(readComparison(config, overrides), { stop });
+    expect(finished).toBe(0);
+  });
+
+  test.each<[string, RegExp]>([
+    ['compare.models.mot.towers={mlp: {text: a, image: b}}', /compare\.models\.mot\.towers.*gives no tower to speech/],
+    ['compare.models.mot.ffn=3', /compare\.models\.mot\.ffn: unknown key ffn; known keys: vocab/],
+    ['compare.baseline=none', /compare\.baseline: none is none of the models dense, mot/],
+    ['compare.seeds={dense: [0]}', /compare\.seeds: gives no seeds to mot/],
+    ['compare.seeds=[1, 1]', /compare\.seeds: names a seed twice/],
+    ['compare.models={dense: {}}', /two models or more/],
+    ['compare.models.Big={}', /cannot name a model/],
+    ['compare.model={}', /unknown key compare\.model; did you mean models\?/],
+    ['train.validation_documents=0', /judged by validation/],
+    ['train.seq_len=10', /longest document has \d+ tokens/],
+  ])('%s', (override, message) => refused([`out=${out('refused')}`, override], 'ERR_CONFIG', message));
+
+  test('neither config nor folder, and a folder without comparison', () => {
+    expect(mot('compare')).toMatchObject({ status: 2, stderr: expect.stringContaining('takes a config, or --report') });
+    expect(mot('compare', '--report', folder)).toMatchObject({
+      status: 1,
+      stderr: expect.stringMatching(/holds no comparison.*ERR_FILE_OPEN/),
+    });
+  });
+});
