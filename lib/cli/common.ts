@@ -1,3 +1,4 @@
+import { Option } from 'commander';
 import { MotError } from '../errors.js';
 
 /**
@@ -26,6 +27,18 @@ export function wholeNumber(option: string, least: number): (text: string) => nu
       throw new MotError('ERR_USAGE', `${option} must be a whole number of at least ${least}, got ${text}.`);
     return value;
   };
+}
+
+/** `--threads`, which all commands that compute have. Default 0. */
+export function threadsOption(): Option {
+  return new Option('--threads <n>', 'threads; 0: all of this process')
+    .argParser(wholeNumber('--threads', 0))
+    .default(0);
+}
+
+/** `--seed` of what is generated. Default 0. */
+export function seedOption(): Option {
+  return new Option('--seed <n>', 'seed of the draws').argParser(wholeNumber('--seed', 0)).default(0);
 }
 
 /** An option's value as one of a few; MotError ERR_USAGE otherwise. */

@@ -4,7 +4,7 @@ import { dirname, resolve } from 'node:path';
 import { MotError } from '../errors.js';
 import type { EvaluatedSplit, RunEvaluation, SplitEvaluation } from '../evaluate/evaluate_run.js';
 import type { Estimate } from '../evaluate/metrics.js';
-import { oneOf, printJson, table, wholeNumber } from './common.js';
+import { oneOf, printJson, seedOption, table, threadsOption, wholeNumber } from './common.js';
 
 interface EvalFlags {
   checkpoint?: number;
@@ -38,8 +38,8 @@ export function registerEval(program: Command): void {
       'documents of a split whose losses are taken; default: all',
       wholeNumber('--documents', 1),
     )
-    .option('--seed <n>', 'seed of the draws', wholeNumber('--seed', 0), 0)
-    .option('--threads <n>', 'threads; 0: all', wholeNumber('--threads', 0), 0)
+    .addOption(seedOption())
+    .addOption(threadsOption())
     .option('--out <file>', 'also write the result as JSON')
     .option('--json', 'print JSON')
     .addHelpText(

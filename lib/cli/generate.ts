@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import type { Segment } from '../modalities/registry.js';
 import type { Picture, Sound } from '../modalities/tokenizer.js';
-import { printJson, wholeNumber } from './common.js';
+import { printJson, seedOption, threadsOption, wholeNumber } from './common.js';
 
 interface GenerateFlags {
   output: string;
@@ -42,8 +42,8 @@ export function registerGenerate(program: Command): void {
     .option('--temperature <x>', 'divides the logits; 0: the likeliest token', Number, 1)
     .option('--top-k <n>', 'only the n likeliest tokens; 0: all', wholeNumber('--top-k', 0), 0)
     .option('--top-p <x>', 'only the likeliest tokens of this joint probability', Number, 1)
-    .option('--seed <n>', 'seed of the draws', wholeNumber('--seed', 0), 0)
-    .option('--threads <n>', 'threads; 0: all', wholeNumber('--threads', 0), 0)
+    .addOption(seedOption())
+    .addOption(threadsOption())
     .option('--json', 'print one JSON object instead of lines')
     .addHelpText(
       'after',

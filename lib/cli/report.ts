@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { wholeNumber } from './common.js';
+import { seedOption, threadsOption, wholeNumber } from './common.js';
 
 /** `mot report RUN`. */
 export function registerReport(program: Command): void {
@@ -9,8 +9,8 @@ export function registerReport(program: Command): void {
     .argument('<run>', 'folder of a run')
     .option('--heldout <n>', 'concepts shown that training never saw', wholeNumber('--heldout', 0), 12)
     .option('--known <n>', 'concepts shown that training saw', wholeNumber('--known', 0), 6)
-    .option('--seed <n>', 'seed of what is generated', wholeNumber('--seed', 0), 0)
-    .option('--threads <n>', 'threads; 0: all', wholeNumber('--threads', 0), 0)
+    .addOption(seedOption())
+    .addOption(threadsOption())
     .addHelpText('after', '\nExample:\n  mot report runs/start\n')
     .action(async (run: string, options: { heldout: number; known: number; seed: number; threads: number }) => {
       const { writeReport } = await import('../report/report.js');

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { MotError } from '../errors.js';
 import type { VerifyResult } from '../verify/verify.js';
-import { oneOf, printJson, table, wholeNumber } from './common.js';
+import { oneOf, printJson, table, threadsOption } from './common.js';
 
 interface VerifyFlags {
   device: 'cpu' | 'reference';
@@ -19,7 +19,7 @@ export function registerVerify(program: Command): void {
     .argument('[file...]', 'golden files (safetensors); default: those in the package')
     .option('--device <name>', 'cpu, or reference (plain loops)', oneOf('--device', ['cpu', 'reference']), 'cpu')
     .option('--dtype <name>', 'f32 or bf16', oneOf('--dtype', ['f32', 'bf16']), 'f32')
-    .option('--threads <n>', 'threads to use; 0: all of this process', wholeNumber('--threads', 0), 0)
+    .addOption(threadsOption())
     .option('--out <file>', 'write what was computed, in the format of golden files (one FILE only)')
     .option('--json', 'print JSON')
     .addHelpText(

@@ -1,6 +1,6 @@
-import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import type { DatasetManifest } from '../data/dataset.js';
+import { readManifest } from '../data/manifest.js';
 import { MotError } from '../errors.js';
 import { SafetensorsFile } from '../io/safetensors.js';
 import { Model, type ModelConfigInput } from '../model/model.js';
@@ -23,7 +23,7 @@ export interface OpenedRun extends AsyncDisposable {
  * @param where A run folder (its newest checkpoint) or a checkpoint folder.
  * @param options.slots Slots of the KV cache, given the tokenizers and the longest document; 0: no generation.
  * @param options.tokens Most tokens of one call, given the longest document. Default: 256.
- * @throws MotError ERR_FILE_OPEN, ERR_FILE_FORMAT.
+ * @throws MotError ERR_FILE_OPEN, ERR_FILE_FORMAT, ERR_DATA when its data set is another one now.
  */
 export async function openRun(
   where: string,
@@ -35,7 +35,12 @@ export async function openRun(
 ): Promise<OpenedRun> {
   const checkpoint = openCheckpoint(where);
   const datasetFolder = checkpoint.state.dataset.folder;
-  const manifest = readManifest(datasetFolder, checkpoint.state.dataset.fingerprint);
+  const manifest = readManifest(datasetFolder);
+  if (manifest.fingerprint !== checkpoint.state.dataset.fingerprint)
+    throw new MotError(
+      'ERR_DATA',
+      `the data set in ${datasetFolder} is another one than this checkpoint was trained on.`,
+    );
   const tokenizers = await loadTokenizers(datasetFolder, manifest);
   const weights = path.join(checkpoint.path, MODEL_FILE);
   const file = await SafetensorsFile.open(weights);
@@ -57,21 +62,4 @@ export async function openRun(
     throw error;
   }
   return { model, checkpoint, datasetFolder, manifest, tokenizers, [Symbol.asyncDispose]: () => model.dispose() };
-}
-
-function readManifest(folder: string, fingerprint: string): DatasetManifest {
-  const file = path.join(folder, 'manifest.json');
-  let manifest: DatasetManifest;
-  try {
-    manifest = JSON.parse(readFileSync(file, 'utf8')) as DatasetManifest;
-  } catch (cause) {
-    throw new MotError(
-      'ERR_FILE_OPEN',
-      `cannot read ${file}, the data set of this checkpoint; prepare it again with mot prepare.`,
-      { cause },
-    );
-  }
-  if (manifest.fingerprint !== fingerprint)
-    throw new MotError('ERR_DATA', `the data set in ${folder} is another one than this checkpoint was trained on.`);
-  return manifest;
 }

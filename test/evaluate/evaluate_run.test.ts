@@ -245,5 +245,8 @@ describe('mot eval', () => {
     const result = await evaluateRun(out, { samples: 2, splits: ['heldout'] });
     expect(result.skipped).toEqual([{ metric: 'generation', reason: expect.stringContaining('data.prepare') }]);
     expect(Object.keys(result.splits.heldout!)).toEqual(['documents', 'losses']);
+
+    writeFileSync(file, JSON.stringify({ ...manifest, fingerprint: 'of other data' }));
+    await expect(evaluateRun(out)).rejects.toMatchObject({ code: 'ERR_DATA' });
   });
 });
