@@ -1,6 +1,7 @@
 /**
  * What has to be measured in a process of its own: `node child.js startup`, `node child.js step DTYPE THREADS
- * MODALITIES SIZE` (SIZE: JSON of a ModelSize). Prints one line of JSON.
+ * MODALITIES SIZE` (SIZE: JSON of a ModelSize), `node child.js preset DTYPE THREADS NAME TOKENS ROUNDS`. Prints one line
+ * of JSON.
  */
 import { performance } from 'node:perf_hooks';
 import { pathToFileURL } from 'node:url';
@@ -23,6 +24,12 @@ export interface StartupTimes {
 export interface StepMemory {
   peakRssBytes: number;
   planBytes: number;
+}
+
+/** Of `child.js preset`; milliseconds of every round. */
+export interface PresetTimes extends StepMemory {
+  gradients: number[];
+  optimizer: number[];
 }
 
 /** The small model of the startup suite. */
@@ -52,11 +59,39 @@ async function step(dtype: Dtype, threads: number, modalities: number, size: Mod
   return { peakRssBytes: process.resourceUsage().maxRSS * 1024, planBytes: model.memory().arenaBytes };
 }
 
+async function preset(
+  dtype: Dtype,
+  threads: number,
+  name: string,
+  length: number,
+  rounds: number,
+): Promise<PresetTimes> {
+  const { Model } = await import('../model/model.js');
+  const { presetModelConfig } = await import('./preset.js');
+  const { makeBatch } = await import('./workload.js');
+  const config = presetModelConfig(name);
+  const batch = makeBatch({ sequences: 1, length, vocab: config.vocab }, config.modalities.length);
+  await using model = await Model.create(config, { dtype, threads, tokens: length });
+  const times: Pick<PresetTimes, 'gradients' | 'optimizer'> = { gradients: [], optimizer: [] };
+  for (let round = 0; round <= rounds; round++) {
+    const begin = performance.now();
+    await model.zeroGradients();
+    await model.backward(batch);
+    const middle = performance.now();
+    await model.adamw({ lr: 1e-4, step: round + 1 });
+    if (round === 0) continue; // touches the memory
+    times.gradients.push(middle - begin);
+    times.optimizer.push(performance.now() - middle);
+  }
+  return { ...times, peakRssBytes: process.resourceUsage().maxRSS * 1024, planBytes: model.memory().arenaBytes };
+}
+
 if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {
-  const [task, dtype, threads, modalities, size] = process.argv.slice(2);
-  const result =
-    task === 'startup'
-      ? await startup()
-      : await step(dtype as Dtype, Number(threads), Number(modalities), JSON.parse(size!) as ModelSize);
-  process.stdout.write(`${JSON.stringify(result)}\n`);
+  const [task, dtype, threads, what, ...more] = process.argv.slice(2);
+  const tasks: Record<string, () => Promise<unknown>> = {
+    startup,
+    step: () => step(dtype as Dtype, Number(threads), Number(what), JSON.parse(more[0]!) as ModelSize),
+    preset: () => preset(dtype as Dtype, Number(threads), what!, Number(more[0]), Number(more[1])),
+  };
+  process.stdout.write(`${JSON.stringify(await tasks[task!]!())}\n`);
 }

@@ -3,6 +3,7 @@ import { machine } from '../machine.js';
 import { loadAddon } from '../native/load.js';
 import { largerLimits, measureLimits } from './limits.js';
 import { startPeers } from './peers.js';
+import { presetModelConfig, type PresetStep } from './preset.js';
 import { SUITES, type SuiteName } from './suites.js';
 import type { BenchCase, BenchResult, Dtype, Limits } from './types.js';
 
@@ -19,6 +20,8 @@ export interface BenchOptions {
   repeats?: number;
   /** Time the same work in other libraries; needs Python and PyTorch. Default false. */
   peers?: boolean;
+  /** Suite `step` on a preset, rather than on its own models. */
+  preset?: PresetStep;
   /** Called with what is being timed. */
   progress?: (what: string) => void;
   /** Called with the result of each suite as soon as there is one. */
@@ -29,12 +32,21 @@ export interface BenchOptions {
  * Runs suites one after the other. The limits are measured before each, between its parts and after it, and the largest
  * count, since the clock of a shared machine wanders.
  *
- * @throws MotError ERR_USAGE for a suite that is not there; ERR_UNSUPPORTED for peers without Python or PyTorch.
+ * @throws MotError ERR_USAGE for a suite or preset that is not there; ERR_UNSUPPORTED for peers without Python or
+ *   PyTorch; ERR_MEMORY for a preset that does not fit.
  */
 export async function runSuites(names: readonly string[], options: BenchOptions = {}): Promise<BenchResult[]> {
   for (const name of names)
     if (!Object.hasOwn(SUITES, name))
       throw new MotError('ERR_USAGE', `there is no suite ${name}; choose of ${Object.keys(SUITES).join(' ')}.`);
+  if (options.preset) {
+    presetModelConfig(options.preset.name);
+    if (names.join() !== 'step' || options.peers)
+      throw new MotError(
+        'ERR_USAGE',
+        'a preset is timed by the suite step, without peers: mot bench step --preset NAME.',
+      );
+  }
   const { dtype, repeats, progress: tell = () => {}, onResult = () => {} } = options;
   const threads = options.threads || loadAddon().cpu().threads;
   await using peers = options.peers ? await startPeers({ threads, progress: tell }) : undefined;
@@ -52,6 +64,7 @@ export async function runSuites(names: readonly string[], options: BenchOptions 
       repeats: (usual) => repeats ?? usual,
       limits,
       peers,
+      preset: options.preset,
       async progress(what) {
         tell(what);
         if (performance.now() - measuredAt > LIMITS_EVERY_MS) await measureAgain();

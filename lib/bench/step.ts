@@ -3,6 +3,7 @@ import type { StepMemory } from './child.js';
 import { inChild } from './in_child.js';
 import { peerFields, stepWork, type PeerFields } from './peer_work.js';
 import type { PeerResults } from './peers.js';
+import { timePreset } from './preset.js';
 import { medianRatio, summarize } from './statistics.js';
 import type { BenchCase, BenchContext, Dtype } from './types.js';
 import { makeBatch, modelConfig, shapeOf, stepFlops, STEP_SIZES, type ModelSize } from './workload.js';
@@ -18,9 +19,9 @@ interface Times {
   peers?: PeerResults;
 }
 
-/** Suite `step`: every size and number format. */
+/** Suite `step`: every size and number format; or a preset. */
 export async function stepSuite(context: BenchContext): Promise<BenchCase[]> {
-  return timeSteps(context, STEP_SIZES);
+  return context.preset ? timePreset(context, context.preset) : timeSteps(context, STEP_SIZES);
 }
 
 /** Steps of the given models; the contenders of a size take turns in every round. */

@@ -1,5 +1,6 @@
 import type { Machine } from '../machine.js';
 import type { Peers } from './peers.js';
+import type { PresetStep } from './preset.js';
 
 /** What the processor can do at most, measured in the same run as the cases. */
 export interface Limits {
@@ -88,6 +89,8 @@ export interface BenchContext {
   limits: Limits;
   /** Others to compete with; undefined where nobody asked for them. */
   peers?: Peers | undefined;
+  /** Of the step suite: the preset to time rather than the suite's own models. */
+  preset?: PresetStep | undefined;
   /** To be called before each part: says what is timed next, and measures the limits anew when that was seconds ago. */
   progress(what: string): Promise<void>;
 }

@@ -44,7 +44,10 @@ export function randomNumbers(seed: number): () => number {
  * A batch of documents of `length` tokens, each with a target at every place. Modalities come in spans of 64 to 200
  * tokens, one after the other in turn of the modality that is furthest behind its share.
  */
-export function makeBatch({ sequences, length, vocab }: ModelSize, modalities: number): Batch {
+export function makeBatch(
+  { sequences, length, vocab }: Pick<ModelSize, 'sequences' | 'length' | 'vocab'>,
+  modalities: number,
+): Batch {
   const count = sequences * length;
   const random = randomNumbers(1);
   const array = (value: (i: number) => number): Int32Array<ArrayBuffer> =>

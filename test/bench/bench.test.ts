@@ -1,5 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import { gemmSuite, groupedSuite, lossSuite } from '../../lib/bench/ops.js';
+import { timePreset } from '../../lib/bench/preset.js';
 import { runSuites } from '../../lib/bench/run.js';
 import * as shapes from '../../lib/bench/shapes.js';
 import { timeSteps } from '../../lib/bench/step.js';
@@ -47,6 +48,33 @@ test('the suite of start-up times parts of one process', async () => {
 test('an unknown suite is told before any is run', async () => {
   const run = runSuites(['limits', 'gem'], { onResult: () => expect(true).toBe(false) });
   await expect(run).rejects.toMatchObject({ code: 'ERR_USAGE', message: expect.stringContaining('gem;') });
+});
+
+describe('steps of a preset', () => {
+  test('have their time, memory and size', async () => {
+    const cases = await timePreset(context, { name: 'emoji-tiny-dense', tokens: 96 });
+    expect(cases.map(({ name }) => name)).toEqual([
+      'forward+backward, emoji-tiny-dense',
+      'optimizer, emoji-tiny-dense',
+    ]);
+    cases.forEach(checkTimes);
+    const [step, optimizer] = cases as [BenchCase, BenchCase];
+    expect(step.tokens_per_s! * step.median_ms).toBeCloseTo(96_000, 6);
+    expect(step.peak_rss_mb!).toBeGreaterThan(step.plan_mb!);
+    const { parameters } = step.shape as { parameters: number };
+    expect(optimizer.gbps! * optimizer.median_ms * 1e6).toBeCloseTo(32 * parameters, 0);
+  });
+
+  test('are refused before the process starts where they do not fit, or there is no such preset', async () => {
+    const preset = { name: 'chameleon-7b', tokens: 2 ** 20 };
+    await expect(timePreset(context, preset)).rejects.toMatchObject({ code: 'ERR_MEMORY' });
+    await expect(timePreset(context, { name: 'emoji-tin', tokens: 8 })).rejects.toMatchObject({
+      code: 'ERR_USAGE',
+      message: expect.stringContaining('did you mean emoji-tiny?'),
+    });
+    const both = runSuites(['gemm'], { preset: { name: 'emoji-tiny', tokens: 8 } });
+    await expect(both).rejects.toMatchObject({ code: 'ERR_USAGE', message: expect.stringContaining('suite step') });
+  });
 });
 
 describe('suites of ops', () => {

@@ -56,6 +56,8 @@ describe('wrong usage exits 2 with a sentence', () => {
     [['train', 'x.yaml', '--nope'], /unknown option '--nope'/],
     [['verify', '--device', 'gpu'], /--device must be cpu or reference, got gpu/],
     [['bench', 'gem'], /there is no suite gem; choose of limits gemm/],
+    [['bench', 'step', '--tokens', '8'], /--tokens belongs to --preset/],
+    [['bench', 'step', '--preset', 'emoji-tin'], /there is no preset emoji-tin; did you mean emoji-tiny\?/],
     [['verify', '--threads', '-1'], /--threads must be a whole number/],
     [['verify', '--out', 'x', 'a', 'b'], /--out takes the results of one FILE/],
   ])('mot %j', (args, message) => {
