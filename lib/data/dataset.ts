@@ -1,10 +1,12 @@
+import type { Document } from '../model/batch.js';
 import type { Vocabulary } from '../modalities/vocabulary.js';
 
 /**
  * A prepared data set: a folder with `manifest.json`, tokenizers and token shards.
  *
  * A token shard is a safetensors file with `token` I32 [N], `modality` U8 [N], `document` I64 [documents + 1]
- * (offsets into the two).
+ * (offsets into the two). Where the vocabulary has a continuous modality it also holds `latent` F32 [R, P], the patches of
+ * all documents in reading order, and `latent_offset` I64 [documents + 1], the rows where each document's begin.
  */
 export interface DatasetManifest {
   format: 'mot-dataset';
@@ -17,6 +19,8 @@ export interface DatasetManifest {
   vocabulary: Vocabulary;
   /** File and SHA-256 of each tokenizer, relative to the folder. */
   tokenizers: Record<string, { file: string; sha256: string }>;
+  /** The same for the codec of each continuous modality; absent where all are discrete. */
+  codecs?: Record<string, { file: string; sha256: string }>;
   splits: Record<SplitName, DatasetSplit>;
   /** Longest document in tokens. */
   longestDocument: number;
@@ -35,7 +39,7 @@ export interface DatasetSplit {
   shards: { file: string; documents: number; tokens: number }[];
   documents: number;
   tokens: number;
-  /** Predicted tokens of each modality. */
+  /** Predicted tokens of each modality; patches are not predicted. */
   targets: Record<string, number>;
 }
 
@@ -54,7 +58,7 @@ export interface DatasetExample {
 /** A contiguous run of documents of one split, read from shards. */
 export interface DocumentSource {
   readonly documents: number;
-  /** Document i of the split (copied). */
-  read(i: number): { token: Int32Array; modality: Uint8Array };
+  /** Document i of the split (copied). Where there is a continuous modality, every document has latents and patchRow. */
+  read(i: number): Document & { token: Int32Array; modality: Uint8Array };
   close(): void;
 }

@@ -1,11 +1,19 @@
 import { MotError } from '../errors.js';
-import type { Batch } from '../model/batch.js';
+import type { Batch, Document } from '../model/batch.js';
 import type { DocumentSource } from './dataset.js';
 import { Packer, type CountedBatch, type PackOptions } from './packer.js';
 import { Permutation } from './permutation.js';
 
+/**
+ * Makes of a document what is packed, such as one with noise. It follows from its arguments alone: the document, its index
+ * in the source, and the epoch.
+ */
+export type DocumentTransform = (document: Document, index: number, epoch: number) => Document;
+
 /** Options of a Loader. */
 export interface LoaderOptions extends PackOptions {
+  /** What is packed of each document. Default: the document as it is. */
+  transform?: DocumentTransform;
   /** Of the order of documents. Default 0. */
   seed?: number;
   /** False: the source's own order, every epoch. Default true. */
@@ -51,8 +59,16 @@ export class Loader {
     if (!Number.isSafeInteger(cursor) || cursor < 0)
       throw new MotError('ERR_ARGUMENT', `a cursor is a count of documents, got ${cursor}`);
     let next = cursor;
-    while (this.#packer.add(this.#source.read(this.documentAt(next)))) next++;
+    while (this.#packer.add(this.#documentOf(next))) next++;
     return { microBatches: this.#packer.finish().microBatches, cursor: next };
+  }
+
+  /** The document that the stream takes at `cursor`, as it is packed. */
+  #documentOf(cursor: number): Document {
+    const index = this.documentAt(cursor);
+    const document = this.#source.read(index);
+    const epoch = Math.floor(cursor / this.#source.documents);
+    return this.#options.transform?.(document, index, epoch) ?? document;
   }
 
   /** Batches from a cursor on, without end. */
@@ -66,11 +82,16 @@ export class Loader {
 }
 
 /** The first `limit` documents of a source in their own order, once, as micro-batches: for validation. */
-export function batchesOf(source: DocumentSource, options: PackOptions, limit = Infinity): Batch[] {
+export function batchesOf(
+  source: DocumentSource,
+  options: Omit<LoaderOptions, 'seed' | 'shuffle'>,
+  limit = Infinity,
+): Batch[] {
   const packer = new Packer(options);
   const batches: Batch[] = [];
   for (let i = 0; i < Math.min(limit, source.documents); i++) {
-    const document = source.read(i);
+    const read = source.read(i);
+    const document = options.transform?.(read, i, 0) ?? read;
     if (packer.add(document)) continue;
     batches.push(...packer.finish().microBatches);
     packer.add(document);

@@ -19,7 +19,7 @@ const split = z.object({
 });
 
 /** The manifest as it must be to be read; keys that are not known are left out. */
-const manifestSchema: z.ZodType<DatasetManifest> = z.object({
+const manifestSchema = z.object({
   format: z.literal('mot-dataset'),
   version: z.literal(1),
   name: z.string(),
@@ -30,8 +30,10 @@ const manifestSchema: z.ZodType<DatasetManifest> = z.object({
     modalities: z.array(z.string().regex(/^[a-z][a-z0-9_]*$/)).min(1),
     special: z.record(z.string(), count),
     ranges: z.record(z.string(), range),
+    continuous: z.record(z.string(), z.int().min(1)).optional(),
   }),
   tokenizers: z.record(z.string(), z.object({ file: fileName, sha256: z.string() })),
+  codecs: z.record(z.string(), z.object({ file: fileName, sha256: z.string() })).optional(),
   splits: z.object({ train: split, validation: split, heldout: split }),
   longestDocument: count,
   baselines: z.object({ validation: baselines, heldout: baselines }),
@@ -60,7 +62,15 @@ export function readManifest(folder: string): DatasetManifest {
   } catch (cause) {
     throw new MotError('ERR_FILE_FORMAT', `${path} is not valid JSON; prepare the data set again`, { cause });
   }
-  const manifest = parseWith(manifestSchema, value, path, { code: 'ERR_FILE_FORMAT' });
+  // JSON has no undefined: an optional key is absent or has its value.
+  const manifest = parseWith(manifestSchema, value, path, { code: 'ERR_FILE_FORMAT' }) as DatasetManifest;
+  const { modalities, ranges, continuous = {} } = manifest.vocabulary;
+  for (const name of Object.keys(continuous))
+    if (modalities.indexOf(name) < 1 || ranges[name]!.end - ranges[name]!.begin !== 1)
+      throw new MotError(
+        'ERR_FILE_FORMAT',
+        `${path}: the continuous modality ${name} needs one id, and cannot be the text; prepare the data set again`,
+      );
   for (const modality of manifest.vocabulary.modalities)
     if (manifest.vocabulary.ranges[modality] === undefined)
       throw new MotError(

@@ -1,8 +1,9 @@
-import type { Document } from '../model/batch.js';
+import { isPredicted, type Document } from '../model/batch.js';
 
 /**
  * Unigram and bigram models of tokens: the lines that a trained model has to be under. They are judged on the model's own
- * targets: every token of a document but the first, pooled by the modality of the predicted token.
+ * targets: every token of a document but the first, and but those at and after patches, pooled by the modality of the
+ * predicted token.
  *
  * Unigram: p(b) = (c(b) + alpha) / (N + alpha V).
  * Bigram, absolute discounting interpolated with the unigram: p(b|a) = (max(c(ab) - d, 0) + d n(a) p(b)) / c(a), with
@@ -47,8 +48,10 @@ export class NgramCounts {
     this.#different = new Float64Array(vocabulary);
   }
 
-  add({ token }: Document): void {
+  add(document: Document): void {
+    const { token } = document;
     for (let i = 1; i < token.length; i++) {
+      if (!isPredicted(document, i)) continue;
       const a = token[i - 1]!;
       const b = token[i]!;
       const pair = a * this.#vocabulary + b;
@@ -83,14 +86,17 @@ export function crossEntropies(
   smoothing: readonly Smoothing[],
 ): Baseline[] {
   const sums = smoothing.map(() => ({ unigram: 0, bigram: 0, targets: 0 }));
-  for (const { token, modality } of documents)
+  for (const document of documents) {
+    const { token, modality } = document;
     for (let i = 1; i < token.length; i++) {
+      if (!isPredicted(document, i)) continue;
       const m = modality[i]!;
       const sum = sums[m]!;
       sum.unigram -= Math.log(counts.unigram(token[i]!, smoothing[m]!.alpha));
       sum.bigram -= Math.log(counts.bigram(token[i - 1]!, token[i]!, smoothing[m]!));
       sum.targets++;
     }
+  }
   return sums.map(({ unigram, bigram, targets }) => ({ unigram: unigram / targets, bigram: bigram / targets }));
 }
 

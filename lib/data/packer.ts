@@ -1,5 +1,6 @@
 import { MotError } from '../errors.js';
-import type { Batch, Document } from '../model/batch.js';
+import { isPredicted, type Batch, type Document } from '../model/batch.js';
+import { checkLatents, imageSpans, joinLatents } from './latents.js';
 
 /** How documents are packed. */
 export interface PackOptions {
@@ -11,7 +12,12 @@ export interface PackOptions {
   microSequences?: number;
   /** Tokens that a token sees at most, itself included. Default: all of its document up to itself. */
   window?: number;
+  /** Whether the patches of an image see the whole image, or only those before them. Default `bidirectional`. */
+  imageMask?: ImageMask;
 }
+
+/** What a patch sees of its own image: all of it, or what comes before, itself included. */
+export type ImageMask = 'bidirectional' | 'causal';
 
 /** A packed batch, in micro-batches of whole sequences. */
 export interface PackedBatch {
@@ -31,7 +37,7 @@ export class Packer {
   #documents = 0;
 
   constructor(options: PackOptions) {
-    const { sequences, seqLen, microSequences = sequences, window = seqLen } = options;
+    const { sequences, seqLen, microSequences = sequences, window = seqLen, imageMask = 'bidirectional' } = options;
     for (const [name, value] of Object.entries({ sequences, seqLen, microSequences, window }))
       if (!Number.isInteger(value) || value < 1)
         throw new MotError('ERR_ARGUMENT', `packing needs a positive integer for ${name}, got ${value}`);
@@ -40,7 +46,7 @@ export class Packer {
         'ERR_ARGUMENT',
         `${sequences} sequences do not divide into micro-batches of ${microSequences}; choose a divisor`,
       );
-    this.#options = { sequences, seqLen, microSequences, window };
+    this.#options = { sequences, seqLen, microSequences, window, imageMask };
     this.#reset();
   }
 
@@ -59,6 +65,7 @@ export class Packer {
     if (length !== document.modality.length)
       throw new MotError('ERR_DATA', `a document has ${length} tokens and ${document.modality.length} modalities`);
     if (length === 0) throw new MotError('ERR_DATA', 'a document has no tokens; leave it out');
+    checkLatents(document);
     if (length > this.#options.seqLen)
       throw new MotError(
         'ERR_DATA',
@@ -74,11 +81,11 @@ export class Packer {
 
   /** The batch of what was taken, and a fresh start. Micro-batches without documents are left out. */
   finish(): PackedBatch {
-    const { sequences, microSequences, window } = this.#options;
+    const { sequences, microSequences, window, imageMask } = this.#options;
     const microBatches: Batch[] = [];
     for (let begin = 0; begin < sequences; begin += microSequences) {
       const documents = this.#sequences.slice(begin, begin + microSequences).flat();
-      if (documents.length > 0) microBatches.push(joinDocuments(documents, window));
+      if (documents.length > 0) microBatches.push(joinDocuments(documents, window, imageMask));
     }
     const documents = this.#documents;
     this.#reset();
@@ -93,8 +100,15 @@ export class Packer {
   }
 }
 
-/** Documents one after the other: each sees only itself, causally; each token's target is the next of its document. */
-export function joinDocuments(documents: readonly Document[], window = Infinity): Batch {
+/**
+ * Documents one after the other: each sees only itself, causally, but for the patches of an image under a bidirectional
+ * mask. Each token's target is the next of its document; there is none at patches and where a patch comes next.
+ */
+export function joinDocuments(
+  documents: readonly Document[],
+  window = Infinity,
+  imageMask: ImageMask = 'bidirectional',
+): Batch {
   const length = documents.reduce((sum, { token }) => sum + token.length, 0);
   const array = (): Int32Array<ArrayBuffer> => new Int32Array(length);
   const batch = {
@@ -107,20 +121,28 @@ export function joinDocuments(documents: readonly Document[], window = Infinity)
     targetModality: array(),
   };
   let begin = 0;
-  for (const { token, modality } of documents) {
+  for (const document of documents) {
+    const { token, modality, patchRow } = document;
     const end = begin + token.length;
     batch.token.set(token, begin);
     batch.modality.set(modality, begin);
     for (let i = begin; i < end; i++) {
+      const predicts = i + 1 < end && isPredicted(document, i + 1 - begin);
       batch.position[i] = i - begin;
       batch.kvStart[i] = Math.max(begin, i + 1 - window);
       batch.kvEnd[i] = i + 1;
-      batch.target[i] = i + 1 < end ? batch.token[i + 1]! : -1;
-      batch.targetModality[i] = i + 1 < end ? batch.modality[i + 1]! : 0;
+      batch.target[i] = predicts ? batch.token[i + 1]! : -1;
+      batch.targetModality[i] = predicts ? batch.modality[i + 1]! : 0;
     }
+    if (patchRow && imageMask === 'bidirectional')
+      for (const [first, last] of imageSpans(patchRow)) {
+        // A window is never raised inside an image.
+        batch.kvStart.fill(batch.kvStart[begin + first]!, begin + first, begin + last);
+        batch.kvEnd.fill(begin + last, begin + first, begin + last);
+      }
     begin = end;
   }
-  return batch;
+  return { ...batch, ...joinLatents(documents) };
 }
 
 /** A batch of an iterator, and how many documents were taken up to its end. */

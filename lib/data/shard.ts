@@ -1,12 +1,15 @@
 import { join } from 'node:path';
 import { MotError } from '../errors.js';
 import { SafetensorsFile, writeSafetensors } from '../io/safetensors.js';
-import type { Document } from '../model/batch.js';
-import { modalityOfToken, type Vocabulary } from '../modalities/vocabulary.js';
+import { isPredicted, type Document } from '../model/batch.js';
+import { patchRows } from '../modalities/document.js';
+import { continuousModality, modalityOfToken, type Vocabulary } from '../modalities/vocabulary.js';
 import type { DatasetSplit, DocumentSource } from './dataset.js';
 
-/** Tokens of a shard: about 80 MB. */
+/** Tokens of a shard: about 80 MB; fewer where patches take more. */
 const SHARD_TOKENS = 2 ** 24;
+/** Numbers in the latents of a shard: 256 MB. */
+const SHARD_LATENTS = 2 ** 26;
 
 /** Writes the documents of a split into shards `NAME-00000.safetensors`, ... of a folder. */
 export class ShardWriter {
@@ -15,8 +18,10 @@ export class ShardWriter {
   readonly #vocabulary: Vocabulary;
   readonly #shardTokens: number;
   readonly #split: DatasetSplit;
+  readonly #patchDim: number | undefined;
   #pending: Document[] = [];
   #tokens = 0;
+  #latents = 0;
   #longest = 0;
 
   /** @param shardTokens Tokens of a shard at most, unless one document is longer. */
@@ -25,6 +30,7 @@ export class ShardWriter {
     this.#name = name;
     this.#vocabulary = vocabulary;
     this.#shardTokens = shardTokens;
+    this.#patchDim = continuousModality(vocabulary)?.patchDim;
     this.#split = {
       shards: [],
       documents: 0,
@@ -38,13 +44,36 @@ export class ShardWriter {
     return this.#longest;
   }
 
+  /** @throws MotError ERR_DATA for latents that do not fit the vocabulary's continuous modality. */
   async add(document: Document): Promise<void> {
-    const { token, modality } = document;
-    if (this.#pending.length > 0 && this.#tokens + token.length > this.#shardTokens) await this.#flush();
+    const { token, modality, latent } = document;
+    this.#checkLatents(document);
+    const latents = latent?.length ?? 0;
+    const full = this.#tokens + token.length > this.#shardTokens || this.#latents + latents > SHARD_LATENTS;
+    if (this.#pending.length > 0 && full) await this.#flush();
     this.#pending.push(document);
     this.#tokens += token.length;
+    this.#latents += latents;
     this.#longest = Math.max(this.#longest, token.length);
-    for (let i = 1; i < token.length; i++) this.#split.targets[this.#vocabulary.modalities[modality[i]!]!]!++;
+    for (let i = 1; i < token.length; i++)
+      if (isPredicted(document, i)) this.#split.targets[this.#vocabulary.modalities[modality[i]!]!]!++;
+  }
+
+  /** A shard keeps latents in reading order, and tells patches by their modality. */
+  #checkLatents({ modality, latent, patchRow }: Document): void {
+    const fail = (got: string): never => {
+      throw new MotError('ERR_DATA', `a document of this vocabulary needs ${got}; joinSpans makes such documents`);
+    };
+    if (this.#patchDim === undefined) {
+      if (latent !== undefined && latent.length > 0) fail('no latents: it has no continuous modality');
+      return;
+    }
+    const rows = patchRows(modality, this.#vocabulary);
+    const count = rows.reduce((sum, row) => sum + (row >= 0 ? 1 : 0), 0);
+    const numbers = latent?.length ?? 0;
+    if (numbers !== count * this.#patchDim)
+      fail(`latents of ${count} patches of ${this.#patchDim} numbers, but has ${numbers} numbers`);
+    if (patchRow !== undefined && rows.some((row, i) => row !== patchRow[i])) fail('a row of latents for each patch, in reading order');
   }
 
   /** Writes what is left; the split as it stands in the manifest. */
@@ -65,14 +94,28 @@ export class ShardWriter {
       at += document.token.length;
       offsets[i + 1] = BigInt(at);
     });
+    const latents = this.#patchDim === undefined ? {} : this.#joinLatents(documents, this.#patchDim);
     const file = `${this.#name}-${String(this.#split.shards.length).padStart(5, '0')}.safetensors`;
     const metadata = { format: 'mot-shard', vocabulary: JSON.stringify(this.#vocabulary) };
-    await writeSafetensors(join(this.#folder, file), { token, modality, document: offsets }, metadata);
+    await writeSafetensors(join(this.#folder, file), { token, modality, document: offsets, ...latents }, metadata);
     this.#split.shards.push({ file, documents: documents.length, tokens: at });
     this.#split.documents += documents.length;
     this.#split.tokens += at;
     this.#pending = [];
     this.#tokens = 0;
+    this.#latents = 0;
+  }
+
+  #joinLatents(documents: readonly Document[], patchDim: number) {
+    const data = new Float32Array(this.#latents);
+    const offsets = new BigInt64Array(documents.length + 1);
+    let at = 0;
+    documents.forEach(({ latent }, i) => {
+      if (latent) data.set(latent, at);
+      at += latent?.length ?? 0;
+      offsets[i + 1] = BigInt(at / patchDim);
+    });
+    return { latent: { shape: [at / patchDim, patchDim], data }, latent_offset: offsets };
   }
 }
 
@@ -80,6 +123,8 @@ export class ShardWriter {
 interface OpenShard {
   file: SafetensorsFile;
   offsets: Float64Array<ArrayBufferLike>;
+  /** Where the latents of its documents begin, in patches; only with a continuous modality. */
+  latentOffsets?: Float64Array<ArrayBufferLike>;
   /** Index in the split of its first document. */
   first: number;
 }
@@ -106,6 +151,8 @@ export class ShardSource implements DocumentSource {
         const shard: OpenShard = { file, offsets: new Float64Array(), first };
         shards.push(shard);
         shard.offsets = readOffsets(file, documents, tokens);
+        const continuous = continuousModality(vocabulary);
+        if (continuous) shard.latentOffsets = readLatentOffsets(file, documents, continuous.patchDim);
         first += documents;
       }
     } catch (error) {
@@ -115,7 +162,7 @@ export class ShardSource implements DocumentSource {
     return new ShardSource(shards, first, vocabulary);
   }
 
-  read(i: number): { token: Int32Array; modality: Uint8Array } {
+  read(i: number): Document & { token: Int32Array; modality: Uint8Array } {
     if (!(Number.isInteger(i) && i >= 0 && i < this.documents))
       throw new MotError('ERR_ARGUMENT', `document ${i} is not in [0, ${this.documents})`);
     let low = 0;
@@ -125,13 +172,33 @@ export class ShardSource implements DocumentSource {
       if (this.#shards[middle]!.first <= i) low = middle;
       else high = middle;
     }
-    const { file, offsets, first } = this.#shards[low]!;
+    const { file, offsets, latentOffsets, first } = this.#shards[low]!;
     const begin = offsets[i - first]!;
     const end = offsets[i - first + 1]!;
     const token = file.readRange('token', begin, end) as Int32Array;
     const modality = file.readRange('modality', begin, end) as Uint8Array;
     this.#check(token, modality, file.path, i);
-    return { token, modality };
+    if (latentOffsets === undefined) return { token, modality };
+    const rows = [latentOffsets[i - first]!, latentOffsets[i - first + 1]!] as const;
+    return { token, modality, ...this.#readLatents(file, modality, rows, i) };
+  }
+
+  #readLatents(
+    file: SafetensorsFile,
+    modality: Uint8Array,
+    [begin, end]: readonly [number, number],
+    i: number,
+  ): Pick<Document, 'latent' | 'patchRow'> {
+    const { patchDim } = continuousModality(this.#vocabulary)!;
+    const patchRow = patchRows(modality, this.#vocabulary);
+    const patches = patchRow.reduce((sum, row) => sum + (row >= 0 ? 1 : 0), 0);
+    const latent = file.readRange('latent', begin * patchDim, end * patchDim) as Float32Array;
+    if (patches !== end - begin || !latent.every(Number.isFinite))
+      throw new MotError(
+        'ERR_DATA',
+        `${file.path}: document ${i} has ${patches} patches and finite latents of as many are needed, got ${end - begin} rows; prepare the data set again`,
+      );
+    return { latent, patchRow };
   }
 
   close(): void {
@@ -152,21 +219,45 @@ export class ShardSource implements DocumentSource {
 
 /** Offsets of a shard's documents; throws unless they rise from 0 to the number of tokens that the manifest says. */
 function readOffsets(file: SafetensorsFile, documents: number, tokens: number): Float64Array {
-  const expected = { token: ['I32', tokens], modality: ['U8', tokens], document: ['I64', documents + 1] } as const;
-  for (const [name, [dtype, length]] of Object.entries(expected)) {
-    const info = file.info(name);
-    if (info.dtype !== dtype || info.shape.length !== 1 || info.shape[0] !== length)
-      throw new MotError(
-        'ERR_DATA',
-        `${file.path}: ${name} is ${info.dtype} [${info.shape.join(', ')}], the manifest expects ${dtype} [${length}]; prepare the data set again`,
-      );
-  }
-  const offsets = Float64Array.from(file.read('document') as BigInt64Array, Number);
-  const rising = offsets.every((offset, i) => (i === 0 ? offset === 0 : offset > offsets[i - 1]!));
-  if (!rising || offsets[documents] !== tokens)
+  expectTensor(file, 'token', 'I32', [tokens]);
+  expectTensor(file, 'modality', 'U8', [tokens]);
+  return readRising(file, 'document', documents, tokens, true);
+}
+
+/** Where the latents of a shard's documents begin. */
+function readLatentOffsets(file: SafetensorsFile, documents: number, patchDim: number): Float64Array {
+  const rows = file.has('latent') ? (file.info('latent').shape[0] ?? 0) : 0;
+  expectTensor(file, 'latent', 'F32', [rows, patchDim]);
+  return readRising(file, 'latent_offset', documents, rows, false);
+}
+
+function expectTensor(file: SafetensorsFile, name: string, dtype: string, shape: number[]): void {
+  const info = file.has(name) ? file.info(name) : { dtype: 'nothing', shape: [] };
+  if (info.dtype !== dtype || info.shape.join() !== shape.join())
     throw new MotError(
       'ERR_DATA',
-      `${file.path}: document offsets do not rise from 0 to ${tokens}; prepare the data set again`,
+      `${file.path}: ${name} is ${info.dtype} [${info.shape.join(', ')}], the manifest expects ${dtype} [${shape.join(', ')}]; prepare the data set again`,
+    );
+}
+
+/** Offsets [documents + 1] that rise from 0 to `end`; strictly where no document may be empty. */
+function readRising(
+  file: SafetensorsFile,
+  name: string,
+  documents: number,
+  end: number,
+  strictly: boolean,
+): Float64Array {
+  expectTensor(file, name, 'I64', [documents + 1]);
+  const offsets = Float64Array.from(file.read(name) as BigInt64Array, Number);
+  const rising = offsets.every((offset, i) => {
+    const before = offsets[i - 1];
+    return before === undefined ? offset === 0 : offset > before || (offset === before && !strictly);
+  });
+  if (!rising || offsets[documents] !== end)
+    throw new MotError(
+      'ERR_DATA',
+      `${file.path}: offsets in ${name} do not rise from 0 to ${end}; prepare the data set again`,
     );
   return offsets;
 }

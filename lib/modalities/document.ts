@@ -1,4 +1,6 @@
 import { MotError } from '../errors.js';
+import type { Document } from '../model/batch.js';
+import type { Codecs } from './codec.js';
 import type { Picture, Sound, Tokenizer } from './tokenizer.js';
 import type { Vocabulary } from './vocabulary.js';
 
@@ -18,14 +20,14 @@ export type Segment = { [M in keyof SegmentTypes]: Record<M, SegmentTypes[M]> }[
 /** Tokenizers by modality. */
 export type Tokenizers = Record<string, Tokenizer<unknown>>;
 
-/** One piece of a document as local ids of its modality. */
-export interface Span {
-  modality: string;
-  ids: ArrayLike<number>;
-}
+/** One piece of a document: local ids of its modality, or the latents [R, P] of a continuous one. */
+export type Span = { modality: string; ids: ArrayLike<number> } | { modality: string; latent: Float32Array };
 
-/** Tokens of a document and the modality (index in the vocabulary) of each. */
-export interface TokenSequence {
+/**
+ * Tokens of a document and the modality (index in the vocabulary) of each; where the vocabulary has a continuous modality
+ * also its latents, and the row of them that stands at each place.
+ */
+export interface TokenSequence extends Document {
   token: Int32Array;
   modality: Uint8Array;
 }
@@ -33,22 +35,25 @@ export interface TokenSequence {
 /**
  * `<bos>`, the spans, and `<eos>` where `end` is set. Text stands as it is, a span of another modality m between `<m>`
  * and `</m>`; these boundary tokens count as text.
+ *
+ * @throws MotError ERR_ARGUMENT for a modality that the vocabulary has not, ids out of range, ids for a continuous
+ *   modality and latents for a discrete one, latents of another width.
  */
 export function joinSpans(spans: readonly Span[], vocabulary: Vocabulary, end: boolean): TokenSequence {
   const text = vocabulary.modalities[0];
-  let length = end ? 2 : 1;
-  for (const { modality, ids } of spans) length += ids.length + (modality === text ? 0 : 2);
+  const places = spans.map((span) => placesOf(span, vocabulary));
+  const length = places.reduce((sum, n, i) => sum + n + (spans[i]!.modality === text ? 0 : 2), end ? 2 : 1);
   const token = new Int32Array(length);
   const modality = new Uint8Array(length);
   let at = 0;
   token[at++] = vocabulary.special['<bos>']!;
   for (const span of spans) {
     const index = vocabulary.modalities.indexOf(span.modality);
-    if (index < 0) throw unknownModality(span.modality, vocabulary);
     const range = vocabulary.ranges[span.modality]!;
     if (index > 0) token[at++] = vocabulary.special[`<${span.modality}>`]!;
-    for (let i = 0; i < span.ids.length; i++, at++) {
-      const id = span.ids[i]!;
+    const ids = 'ids' in span ? span.ids : new Uint8Array(span.latent.length / vocabulary.continuous![span.modality]!);
+    for (let i = 0; i < ids.length; i++, at++) {
+      const id = ids[i]!;
       if (!(id >= 0 && id < range.end - range.begin)) {
         throw new MotError('ERR_ARGUMENT', `${span.modality} id ${id} is not in [0, ${range.end - range.begin})`);
       }
@@ -58,7 +63,41 @@ export function joinSpans(spans: readonly Span[], vocabulary: Vocabulary, end: b
     if (index > 0) token[at++] = vocabulary.special[`</${span.modality}>`]!;
   }
   if (end) token[at] = vocabulary.special['<eos>']!;
-  return { token, modality };
+  if (vocabulary.continuous === undefined) return { token, modality };
+  const latents = spans.flatMap((span) => ('latent' in span ? [span.latent] : []));
+  const latent = new Float32Array(latents.reduce((sum, part) => sum + part.length, 0));
+  let filled = 0;
+  for (const part of latents) {
+    latent.set(part, filled);
+    filled += part.length;
+  }
+  return { token, modality, latent, patchRow: patchRows(modality, vocabulary) };
+}
+
+/** Row of the document's latents at each place, -1 for tokens; rows are in reading order. */
+export function patchRows(modality: ArrayLike<number>, vocabulary: Vocabulary): Int32Array {
+  let rows = 0;
+  const continuous = vocabulary.modalities.map((name) => vocabulary.continuous?.[name] !== undefined);
+  return Int32Array.from(modality, (m) => (continuous[m] ? rows++ : -1));
+}
+
+/** Tokens of a span without its boundary. Checks that it fits its modality. */
+function placesOf(span: Span, vocabulary: Vocabulary): number {
+  if (!vocabulary.modalities.includes(span.modality)) throw unknownModality(span.modality, vocabulary);
+  const patchDim = vocabulary.continuous?.[span.modality];
+  if ('ids' in span) {
+    if (patchDim !== undefined)
+      throw new MotError('ERR_ARGUMENT', `${span.modality} is continuous and has no ids: give its latents`);
+    return span.ids.length;
+  }
+  if (patchDim === undefined)
+    throw new MotError('ERR_ARGUMENT', `${span.modality} is discrete and has no latents: give its ids`);
+  if (span.latent.length === 0 || span.latent.length % patchDim !== 0)
+    throw new MotError(
+      'ERR_ARGUMENT',
+      `latents of ${span.modality} are whole patches of ${patchDim} numbers, got ${span.latent.length} numbers`,
+    );
+  return span.latent.length / patchDim;
 }
 
 /**
@@ -86,13 +125,14 @@ export function splitSpans(tokens: ArrayLike<number>, vocabulary: Vocabulary): {
   return spans;
 }
 
-/** Tokens of the beginning of a document: `<bos>` and the segments. For prompts. */
+/** Tokens of the beginning of a document: `<bos>` and the segments. For prompts. Continuous modalities need `codecs`. */
 export function encodeSegments(
   segments: readonly Segment[],
   tokenizers: Tokenizers,
   vocabulary: Vocabulary,
+  codecs: Codecs = {},
 ): TokenSequence {
-  return joinSpans(encodeSpans(segments, tokenizers, vocabulary), vocabulary, false);
+  return joinSpans(encodeSpans(segments, tokenizers, vocabulary, codecs), vocabulary, false);
 }
 
 /** Tokens of a whole document: `<bos>`, the segments, `<eos>`. */
@@ -100,20 +140,31 @@ export function encodeDocument(
   segments: readonly Segment[],
   tokenizers: Tokenizers,
   vocabulary: Vocabulary,
+  codecs: Codecs = {},
 ): TokenSequence {
-  return joinSpans(encodeSpans(segments, tokenizers, vocabulary), vocabulary, true);
+  return joinSpans(encodeSpans(segments, tokenizers, vocabulary, codecs), vocabulary, true);
 }
 
 /** The segments of a token sequence, whole or not; neighbouring texts come back as one. */
 export function decodeDocument(tokens: ArrayLike<number>, tokenizers: Tokenizers, vocabulary: Vocabulary): Segment[] {
   return splitSpans(tokens, vocabulary).map(({ modality, ids }) => {
+    if (vocabulary.continuous?.[modality] !== undefined)
+      throw new MotError(
+        'ERR_ARGUMENT',
+        `${modality} is continuous: its tokens do not say what it is; decode its latents with its codec`,
+      );
     const tokenizer = tokenizers[modality];
     if (tokenizer === undefined) throw new MotError('ERR_ARGUMENT', `no tokenizer is given for modality ${modality}`);
     return { [modality]: tokenizer.decode(ids) } as Segment;
   });
 }
 
-function encodeSpans(segments: readonly Segment[], tokenizers: Tokenizers, vocabulary: Vocabulary): Span[] {
+function encodeSpans(
+  segments: readonly Segment[],
+  tokenizers: Tokenizers,
+  vocabulary: Vocabulary,
+  codecs: Codecs,
+): Span[] {
   return segments.map((segment) => {
     const entries = Object.entries(segment);
     const [modality, raw] = entries[0] ?? [];
@@ -122,6 +173,12 @@ function encodeSpans(segments: readonly Segment[], tokenizers: Tokenizers, vocab
         'ERR_ARGUMENT',
         `a segment has exactly one key, its modality; got {${Object.keys(segment).join(', ')}}`,
       );
+    }
+    if (vocabulary.continuous?.[modality] !== undefined) {
+      const codec = Object.hasOwn(codecs, modality) ? codecs[modality] : undefined;
+      if (codec === undefined)
+        throw new MotError('ERR_ARGUMENT', `${modality} is continuous: give its codec (loadCodecs reads it)`);
+      return { modality, latent: codec.encode(raw) };
     }
     const tokenizer = Object.hasOwn(tokenizers, modality) ? tokenizers[modality] : undefined;
     if (tokenizer === undefined) throw unknownModality(modality, vocabulary);

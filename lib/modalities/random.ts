@@ -30,19 +30,26 @@ function mulHigh(a: number, b: number): number {
   return (ah * bh + (middle >>> 16) + (carry >>> 16)) >>> 0;
 }
 
-/** 32 random bits, as an unsigned number. `index` is an integer in [0, 2^32). */
-export function randomBits(key: RandomKey, index: number): number {
-  let c0 = index >>> 0;
-  let c1 = 0;
-  let c2 = 0;
-  let c3 = 0;
+/**
+ * 32 random bits, as an unsigned number. `index`, and the further counters where one is not enough (such as document,
+ * epoch), are integers in [0, 2^32).
+ */
+export function randomBits(key: RandomKey, index: number, a = 0, b = 0): number {
+  philox(key, index, a, b, 0, BLOCK);
+  return BLOCK[0]!;
+}
+
+const BLOCK = new Uint32Array(4);
+
+/** The four words [4] of a counter of four 32-bit numbers. */
+function philox(key: RandomKey, c0: number, c1: number, c2: number, c3: number, out: Uint32Array): void {
   let k0 = key.lo;
   let k1 = key.hi;
   for (let round = 0; round < 10; round++) {
     const low0 = Math.imul(0xd2511f53, c0) >>> 0;
     const low2 = Math.imul(0xcd9e8d57, c2) >>> 0;
-    const high0 = mulHigh(0xd2511f53, c0);
-    const high2 = mulHigh(0xcd9e8d57, c2);
+    const high0 = mulHigh(0xd2511f53, c0 >>> 0);
+    const high2 = mulHigh(0xcd9e8d57, c2 >>> 0);
     c0 = (high2 ^ c1 ^ k0) >>> 0;
     c2 = (high0 ^ c3 ^ k1) >>> 0;
     c1 = low2;
@@ -50,7 +57,27 @@ export function randomBits(key: RandomKey, index: number): number {
     k0 = (k0 + 0x9e3779b9) >>> 0;
     k1 = (k1 + 0xbb67ae85) >>> 0;
   }
-  return c0;
+  out[0] = c0;
+  out[1] = c1;
+  out[2] = c2;
+  out[3] = c3;
+}
+
+/**
+ * Fills `out` with draws from the standard normal distribution (Box-Muller). They follow from the key and three counters
+ * of 32 bits, such as document, epoch and step; element i is the same whatever the length.
+ */
+export function randomNormals(key: RandomKey, [a, b = 0, c = 0]: readonly number[], out: Float32Array): void {
+  for (let i = 0; i < out.length; i += 4) {
+    philox(key, i >>> 2, a!, b, c, BLOCK);
+    for (let pair = 0; pair < 4 && i + pair < out.length; pair += 2) {
+      // In (0, 1], so that the logarithm is finite.
+      const radius = Math.sqrt(-2 * Math.log((BLOCK[pair]! + 1) / 4294967296));
+      const angle = (BLOCK[pair + 1]! / 4294967296) * 2 * Math.PI;
+      out[i + pair] = radius * Math.cos(angle);
+      if (i + pair + 1 < out.length) out[i + pair + 1] = radius * Math.sin(angle);
+    }
+  }
 }
 
 /** Uniform in [0, 1), 32 bits. */

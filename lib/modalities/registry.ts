@@ -4,8 +4,10 @@ import { join } from 'node:path';
 import type { DatasetManifest } from '../data/dataset.js';
 import { MotError } from '../errors.js';
 import { SafetensorsFile, writeSafetensors } from '../io/safetensors.js';
+import type { Codecs, LatentCodec } from './codec.js';
 import type { Tokenizers } from './document.js';
 import { ImageTokenizer } from './image/patch_codebook.js';
+import { PixelCodec } from './image/pixel_codec.js';
 import { SpeechTokenizer } from './speech/speech_units.js';
 import type { NamedTensor, TensorSet } from './tensors.js';
 import { TextTokenizer } from './text/bpe.js';
@@ -69,7 +71,10 @@ export async function saveTokenizers(
   return entries;
 }
 
-/** Reads the tokenizers of a data set; their files must be the ones of the manifest and fit its vocabulary. */
+/**
+ * Reads the tokenizers of a data set's discrete modalities; their files must be the ones of the manifest and fit its
+ * vocabulary.
+ */
 export async function loadTokenizers(
   folder: string,
   manifest: Pick<DatasetManifest, 'tokenizers' | 'vocabulary'>,
@@ -77,6 +82,7 @@ export async function loadTokenizers(
 ): Promise<Tokenizers> {
   const tokenizers: Tokenizers = {};
   for (const modality of manifest.vocabulary.modalities) {
+    if (manifest.vocabulary.continuous?.[modality] !== undefined) continue;
     const entry = manifest.tokenizers[modality];
     const range = manifest.vocabulary.ranges[modality];
     if (entry === undefined || range === undefined) {
@@ -85,10 +91,7 @@ export async function loadTokenizers(
         `the manifest in ${folder} has no tokenizer for ${modality}; prepare the data set again`,
       );
     }
-    const path = join(folder, entry.file);
-    if ((await sha256(path)) !== entry.sha256) {
-      throw new MotError('ERR_DATA', `${path} is not the file that the manifest names; prepare the data set again`);
-    }
+    const path = await expectFile(folder, entry);
     const tokenizer = await expectFormat(modality, formats).load(path);
     if (tokenizer.size !== range.end - range.begin) {
       throw new MotError(
@@ -99,6 +102,68 @@ export async function loadTokenizers(
     tokenizers[modality] = tokenizer;
   }
   return tokenizers;
+}
+
+/** How the codecs of continuous modalities are read, by modality. */
+export const codecFormats: Readonly<Record<string, (tensors: TensorSet) => LatentCodec<unknown>>> = {
+  image: (tensors) => PixelCodec.fromTensors(tensors) as LatentCodec<unknown>,
+};
+
+/** Writes codecs into the folder of a data set; returns the `codecs` part of its manifest. */
+export async function saveCodecs(folder: string, codecs: Codecs): Promise<NonNullable<DatasetManifest['codecs']>> {
+  const entries: NonNullable<DatasetManifest['codecs']> = {};
+  for (const [modality, codec] of Object.entries(codecs)) {
+    const file = `${modality}_codec.safetensors`;
+    await saveTensors(join(folder, file), codec.toTensors());
+    entries[modality] = { file, sha256: await sha256(join(folder, file)) };
+  }
+  return entries;
+}
+
+/**
+ * Reads the codecs of a data set's continuous modalities; none where all are discrete. For own codecs give `formats` that
+ * know them.
+ *
+ * @throws MotError ERR_DATA for files that are not the manifest's, or of another width than its vocabulary says;
+ *   ERR_ARGUMENT for a modality without format.
+ */
+export async function loadCodecs(
+  folder: string,
+  manifest: Pick<DatasetManifest, 'codecs' | 'vocabulary'>,
+  formats: typeof codecFormats = codecFormats,
+): Promise<Codecs> {
+  const codecs: Codecs = {};
+  for (const [modality, patchDim] of Object.entries(manifest.vocabulary.continuous ?? {})) {
+    const entry = manifest.codecs?.[modality];
+    if (entry === undefined)
+      throw new MotError(
+        'ERR_DATA',
+        `the manifest in ${folder} has no codec for ${modality}; prepare the data set again`,
+      );
+    const path = await expectFile(folder, entry);
+    const fromTensors = Object.hasOwn(formats, modality) ? formats[modality] : undefined;
+    if (fromTensors === undefined)
+      throw new MotError(
+        'ERR_ARGUMENT',
+        `no codec format for modality ${modality}; give formats that hold one (known: ${Object.keys(formats).join(', ')})`,
+      );
+    const codec = fromTensors(await loadTensors(path));
+    if (codec.patchDim !== patchDim)
+      throw new MotError(
+        'ERR_DATA',
+        `${path} makes patches of ${codec.patchDim} numbers, the vocabulary says ${patchDim}; prepare the data set again`,
+      );
+    codecs[modality] = codec;
+  }
+  return codecs;
+}
+
+/** Path of a file of a data set; it must be the one that the manifest names. */
+async function expectFile(folder: string, { file, sha256: expected }: { file: string; sha256: string }): Promise<string> {
+  const path = join(folder, file);
+  if ((await sha256(path)) !== expected)
+    throw new MotError('ERR_DATA', `${path} is not the file that the manifest names; prepare the data set again`);
+  return path;
 }
 
 function expectFormat(modality: string, formats: Readonly<Record<string, TokenizerFormat>>): TokenizerFormat {

@@ -11,10 +11,23 @@ export interface Vocabulary {
   special: Record<string, number>;
   /** Ids of each modality: [begin, end); local id = id - begin. */
   ranges: Record<string, { begin: number; end: number }>;
+  /**
+   * Width of a patch of each continuous modality; absent where all are discrete. Such a modality has one id: it stands at
+   * the place of every patch, whose values come from the latents of the document, and is never predicted.
+   */
+  continuous?: Record<string, number>;
 }
 
-/** Lays out the id space. `sizes`: [modality, number of local ids], text first. */
-export function makeVocabulary(sizes: [modality: string, size: number][]): Vocabulary {
+/**
+ * Lays out the id space.
+ *
+ * @param sizes [modality, number of local ids], text first; a continuous modality has one id.
+ * @param continuous Width of a patch of each continuous modality. Default: none.
+ */
+export function makeVocabulary(
+  sizes: [modality: string, size: number][],
+  continuous: Record<string, number> = {},
+): Vocabulary {
   const special: Record<string, number> = {};
   let next = 0;
   special['<bos>'] = next++;
@@ -28,7 +41,34 @@ export function makeVocabulary(sizes: [modality: string, size: number][]): Vocab
     ranges[modality] = { begin: next, end: next + size };
     next += size;
   }
-  return { size: next, modalities: sizes.map(([modality]) => modality), special, ranges };
+  const vocabulary = { size: next, modalities: sizes.map(([modality]) => modality), special, ranges };
+  return Object.keys(continuous).length > 0 ? { ...vocabulary, continuous } : vocabulary;
+}
+
+/** The continuous modality of a vocabulary: its name, index, the id at the place of a patch, and width of a patch. */
+export interface ContinuousModality {
+  name: string;
+  index: number;
+  token: number;
+  patchDim: number;
+  /** Tokens that stand before and after an image; they belong to text. */
+  begin: number;
+  end: number;
+}
+
+/** The vocabulary's continuous modality, or undefined where all are discrete. There is one at most. */
+export function continuousModality(vocabulary: Vocabulary): ContinuousModality | undefined {
+  const [entry] = Object.entries(vocabulary.continuous ?? {});
+  if (entry === undefined) return undefined;
+  const [name, patchDim] = entry;
+  return {
+    name,
+    index: vocabulary.modalities.indexOf(name),
+    token: vocabulary.ranges[name]!.begin,
+    patchDim,
+    begin: vocabulary.special[`<${name}>`]!,
+    end: vocabulary.special[`</${name}>`]!,
+  };
 }
 
 /** Index of the modality that a token id belongs to (special tokens: 0, text). */

@@ -38,8 +38,27 @@ export interface Batch extends Partial<Patches> {
   targetModality?: Int32Array;
 }
 
-/** One document: tokens and the modality of each, in reading order. */
+/**
+ * One document: tokens and the modality of each, in reading order. With a continuous modality also its latents [R, P]; an
+ * image is a run of places with patches.
+ */
 export interface Document {
   token: ArrayLike<number>;
   modality: ArrayLike<number>;
+  /** Clean patches [R * P], row-major. */
+  latent?: Float32Array;
+  /** Row of `latent` at each place, -1 for a token; comes with `latent`. */
+  patchRow?: Int32Array;
+  /** Noise [R * P] to mix in, which the model learns to predict; absent: the latents are used as they are. */
+  noise?: Float32Array;
+  /** Timestep of each image, 0 <= t < steps. Default: 0. */
+  timestep?: Int32Array;
+}
+
+/**
+ * Whether a document's token `i` is predicted from the one before it: not the first, and neither a patch nor after one.
+ * So nothing is predicted where the input is the token that begins an image.
+ */
+export function isPredicted({ patchRow }: Document, i: number): boolean {
+  return i > 0 && (patchRow === undefined || (patchRow[i]! < 0 && patchRow[i - 1]! < 0));
 }
