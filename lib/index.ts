@@ -92,14 +92,23 @@ export type { Estimate } from './evaluate/metrics.js';
 export { writeReport, type ReportOptions } from './report/report.js';
 
 // Data
-export { makeVocabulary, modalityOfToken, type Vocabulary } from './modalities/vocabulary.js';
+export {
+  continuousModality,
+  makeVocabulary,
+  modalityOfToken,
+  type ContinuousModality,
+  type Vocabulary,
+} from './modalities/vocabulary.js';
 export type { Picture, Sound, SpanRule, Tokenizer } from './modalities/tokenizer.js';
 export {
   decodeDocument,
   encodeDocument,
+  codecFormats,
   encodeSegments,
   joinSpans,
+  loadCodecs,
   loadTokenizers,
+  saveCodecs,
   saveTokenizers,
   splitSpans,
   tokenizerFormats,
@@ -113,16 +122,20 @@ export {
 export { TextTokenizer } from './modalities/text/bpe.js';
 export { trainBpe, type BpeModel, type BpeOptions } from './modalities/text/train_bpe.js';
 export { ImageTokenizer, type ImageTokenizerOptions } from './modalities/image/patch_codebook.js';
+export type { Codecs, LatentCodec } from './modalities/codec.js';
+export { PixelCodec, type PixelCodecOptions } from './modalities/image/pixel_codec.js';
 export { SpeechTokenizer, type SpeechTokenizerOptions } from './modalities/speech/speech_units.js';
 export {
   joinDocuments,
   packDocuments,
   Packer,
   type CountedBatch,
+  type ImageMask,
   type PackedBatch,
   type PackOptions,
 } from './data/packer.js';
-export { batchesOf, Loader, type LoaderOptions } from './data/loader.js';
+export { batchesOf, Loader, type DocumentTransform, type LoaderOptions } from './data/loader.js';
+export { trainingNoise, validationNoise, type NoiseOptions } from './data/noise.js';
 export type { DatasetExample, DatasetManifest, DatasetSplit, DocumentSource, SplitName } from './data/dataset.js';
 export { prepareEmoji, type PreparedDataset, type PrepareRun } from './data/prepare_emoji.js';
 export type { PrepareProgress, Stage } from './data/prepare_progress.js';

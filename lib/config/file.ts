@@ -50,7 +50,8 @@ function place(document: Document, lines: LineCounter, name: string, path: KeyPa
   return `${name}: `;
 }
 
-function isGroup(value: unknown): value is Record<string, unknown> {
+/** Whether a value is a group of keys. */
+export function isGroup(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 

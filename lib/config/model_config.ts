@@ -26,6 +26,9 @@ const towerName = z.string().refine((value) => NAME.test(value), {
 });
 const towerMap = z.record(z.string(), towerName);
 
+/** Timesteps of a noise schedule where a config does not say. */
+export const DIFFUSION_STEPS = 1000;
+
 /** Keys of a model config; those with a default are optional. */
 export const modelConfigShape = {
   /** Token ids, of all modalities together. */
@@ -83,7 +86,7 @@ export const modelConfigShape = {
         .int()
         .min(1)
         .max(2 ** 20)
-        .default(1000),
+        .default(DIFFUSION_STEPS),
       /** Weight of the diffusion loss beside the language loss. */
       weight: z.number().min(0).default(5),
     })

@@ -3,11 +3,14 @@ import { z } from 'zod';
 import { emojiOptionsSchema } from '../data/emoji/options.js';
 import { MotError } from '../errors.js';
 import type { Vocabulary } from '../modalities/vocabulary.js';
-import { applyOverrides, readConfigFile, type ConfigSource } from './file.js';
-import { parseModelConfig, type ModelConfig } from './model_config.js';
+import { applyOverrides, isGroup, readConfigFile, type ConfigSource } from './file.js';
+import { DIFFUSION_STEPS, parseModelConfig, type ModelConfig } from './model_config.js';
 import { parseWith, show } from './parse.js';
 import { findPreset, presetHint, type Preset } from './presets.js';
 import { trainConfigSchema } from './train_config.js';
+
+/** The name of the embedded data set; `data.dataset` is a folder otherwise. */
+export const EMBEDDED = 'emoji';
 
 /** How messages call the model of a run config. */
 const MODEL = 'model of the run config';
@@ -15,9 +18,20 @@ const MODEL = 'model of the run config';
 /** The `data` part of a run config. */
 export const dataConfigSchema = z.strictObject({
   /** `emoji`: the embedded set, prepared where it is missing; anything else: the folder of a prepared data set. */
-  dataset: z.string().min(1).default('emoji'),
+  dataset: z.string().min(1).default(EMBEDDED),
   /** Options of `mot prepare emoji`. */
   prepare: emojiOptionsSchema.prefault({}),
+  /** How documents with latents become batches. */
+  diffusion: z
+    .strictObject({
+      /** What a patch sees of its own image: all of it, or only the patches before it. Generation does the same. */
+      image_mask: z.enum(['bidirectional', 'causal']).default('bidirectional'),
+      /** Share of documents that lose the caption before their image, for classifier-free guidance. */
+      caption_dropout: z.number().min(0).max(1).default(0.1),
+      /** Largest timestep of an image with its caption behind it, so that the caption sees what it is about. Default: any. */
+      max_timestep_image_first: z.int().min(0).optional(),
+    })
+    .prefault({}),
 });
 
 /** A whole run: model, data, training, and where results go. */
@@ -58,8 +72,24 @@ export function parseRunConfig(source: ConfigSource, defaultOut: string): RunCon
     where: source.where,
   });
   // Mistakes in the model are told now, not after minutes of preparing data. What the data set decides is filled in.
-  const model = { vocab: 2, modalities: ['text', 'image', 'speech'], ...config.model };
-  parseModelConfig(model, { what: MODEL, where: (key) => source.where(['model', ...key]) });
+  const { latents } = config.data.prepare;
+  const modalities = latents ? ['text', 'image'] : ['text', 'image', 'speech'];
+  const patchDim = latents && 3 * latents.patch_size ** 2;
+  const model: RunConfig['model'] = { vocab: 2, modalities, ...config.model };
+  if (config.data.dataset === EMBEDDED)
+    Object.assign(model, diffusionOfRun(config.model, patchDim ? { image: patchDim } : {}));
+  else if (isGroup(config.model['diffusion'])) model['diffusion'] = { patch_dim: 1, ...config.model['diffusion'] };
+  const { diffusion: parsed } = parseModelConfig(model, {
+    what: MODEL,
+    where: (key) => source.where(['model', ...key]),
+  });
+  const steps = parsed?.steps ?? DIFFUSION_STEPS;
+  const cap = config.data.diffusion.max_timestep_image_first ?? 0;
+  if (cap >= steps)
+    throw new MotError(
+      'ERR_CONFIG',
+      `run config: ${source.where(['data', 'diffusion', 'max_timestep_image_first'])}data.diffusion.max_timestep_image_first is ${cap}, but timesteps are 0 to ${steps - 1}; lower it.`,
+    );
   return config;
 }
 
@@ -92,7 +122,10 @@ function withPresets({ value, where }: ConfigSource): Record<string, unknown> {
  *
  * @throws MotError ERR_CONFIG when the config says otherwise than the data set.
  */
-export function modelOfRun(config: RunConfig, vocabulary: Pick<Vocabulary, 'size' | 'modalities'>): ModelConfig {
+export function modelOfRun(
+  config: RunConfig,
+  vocabulary: Pick<Vocabulary, 'size' | 'modalities' | 'continuous'>,
+): ModelConfig {
   const { vocab = vocabulary.size, modalities = vocabulary.modalities } = config.model;
   if (vocab !== vocabulary.size)
     throw new MotError(
@@ -104,5 +137,36 @@ export function modelOfRun(config: RunConfig, vocabulary: Pick<Vocabulary, 'size
       'ERR_CONFIG',
       `model.modalities are ${JSON.stringify(modalities)}, but the data set has ${JSON.stringify(vocabulary.modalities)}; leave them out, they follow from the data.`,
     );
-  return parseModelConfig({ ...config.model, vocab, modalities }, { what: MODEL });
+  const diffusion = diffusionOfRun(config.model, vocabulary.continuous ?? {});
+  return parseModelConfig({ ...config.model, vocab, modalities, ...diffusion }, { what: MODEL });
+}
+
+/** The `diffusion` part of a run's model: its modality and width follow from the data set. */
+function diffusionOfRun(
+  { diffusion: given }: RunConfig['model'],
+  continuous: NonNullable<Vocabulary['continuous']>,
+): { diffusion?: unknown } {
+  const [entry] = Object.entries(continuous);
+  if (entry === undefined) {
+    if (given === undefined || given === null) return {};
+    throw new MotError(
+      'ERR_CONFIG',
+      'model.diffusion is given, but the data set has no continuous modality; leave it out, or prepare latents (data.prepare.latents: {}).',
+    );
+  }
+  const [name, patchDim] = entry;
+  // What is no group of keys is left for the schema to refuse.
+  if (given !== undefined && given !== null && !isGroup(given)) return {};
+  const { modality = name, patch_dim = patchDim, ...rest } = given ?? {};
+  if (modality !== name)
+    throw new MotError(
+      'ERR_CONFIG',
+      `model.diffusion.modality is ${show(modality)}, but the continuous modality of the data set is ${name}; leave it out, it follows from the data.`,
+    );
+  if (patch_dim !== patchDim)
+    throw new MotError(
+      'ERR_CONFIG',
+      `model.diffusion.patch_dim is ${show(patch_dim)}, but the latents of the data set are ${patchDim} wide; leave it out, it follows from the data.`,
+    );
+  return { diffusion: { modality, patch_dim, ...rest } };
 }

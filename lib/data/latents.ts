@@ -24,7 +24,8 @@ export function checkLatents({ token, latent, patchRow, noise, timestep }: Docum
     throw new MotError('ERR_DATA', `a document with latents ${sentence}`);
   };
   if (latent === undefined && patchRow === undefined) {
-    if (noise !== undefined || timestep !== undefined) fail('was expected: this one has noise or timesteps without them');
+    if (noise !== undefined || timestep !== undefined)
+      fail('was expected: this one has noise or timesteps without them');
     return;
   }
   if (latent === undefined || patchRow === undefined || patchRow.length !== token.length)
@@ -73,7 +74,10 @@ export function joinLatents(
     });
     if (document.latent && document.latent.length > 0) {
       if (noised && document.noise === undefined)
-        throw new MotError('ERR_DATA', 'some documents of a batch have noise and some have none; give it to all or none');
+        throw new MotError(
+          'ERR_DATA',
+          'some documents of a batch have noise and some have none; give it to all or none',
+        );
       latent.set(document.latent, at);
       if (document.noise) noise.set(document.noise, at);
       at += document.latent.length;

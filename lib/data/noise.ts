@@ -1,8 +1,7 @@
 import { MotError } from '../errors.js';
 import type { Document } from '../model/batch.js';
-import { randomBits, randomKey, randomNormals, type RandomKey } from '../modalities/random.js';
-import type { Vocabulary } from '../modalities/vocabulary.js';
-import { continuousModality } from '../modalities/vocabulary.js';
+import { randomBits, randomKey, randomNormals, randomUniform, type RandomKey } from '../modalities/random.js';
+import { continuousModality, type Vocabulary } from '../modalities/vocabulary.js';
 import { imageSpans } from './latents.js';
 import type { DocumentTransform } from './loader.js';
 
@@ -40,7 +39,7 @@ export function trainingNoise(vocabulary: Vocabulary, options: NoiseOptions): Do
   const begin = continuousModality(vocabulary)?.begin;
   return (document, index, epoch) => {
     if (document.latent === undefined || document.latent.length === 0) return document;
-    const draw = (use: number): number => randomBits(keys.choice, index, epoch, use) / 2 ** 32;
+    const draw = (use: number): number => randomUniform(keys.choice, index, epoch, use);
     const first = Array.prototype.indexOf.call(document.token, begin);
     const kept = first > 1 && draw(0) < captionDropout ? withoutPlaces(document, 1, first) : document;
     return addNoise(kept, keys.noise, index, epoch, (image) => {

@@ -73,7 +73,8 @@ export class ShardWriter {
     const numbers = latent?.length ?? 0;
     if (numbers !== count * this.#patchDim)
       fail(`latents of ${count} patches of ${this.#patchDim} numbers, but has ${numbers} numbers`);
-    if (patchRow !== undefined && rows.some((row, i) => row !== patchRow[i])) fail('a row of latents for each patch, in reading order');
+    if (patchRow !== undefined && rows.some((row, i) => row !== patchRow[i]))
+      fail('a row of latents for each patch, in reading order');
   }
 
   /** Writes what is left; the split as it stands in the manifest. */

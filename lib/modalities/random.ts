@@ -81,6 +81,6 @@ export function randomNormals(key: RandomKey, [a, b = 0, c = 0]: readonly number
 }
 
 /** Uniform in [0, 1), 32 bits. */
-export function randomUniform(key: RandomKey, index: number): number {
-  return randomBits(key, index) / 4294967296;
+export function randomUniform(key: RandomKey, index: number, a = 0, b = 0): number {
+  return randomBits(key, index, a, b) / 4294967296;
 }

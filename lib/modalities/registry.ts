@@ -159,7 +159,10 @@ export async function loadCodecs(
 }
 
 /** Path of a file of a data set; it must be the one that the manifest names. */
-async function expectFile(folder: string, { file, sha256: expected }: { file: string; sha256: string }): Promise<string> {
+async function expectFile(
+  folder: string,
+  { file, sha256: expected }: { file: string; sha256: string },
+): Promise<string> {
   const path = join(folder, file);
   if ((await sha256(path)) !== expected)
     throw new MotError('ERR_DATA', `${path} is not the file that the manifest names; prepare the data set again`);

@@ -1,11 +1,8 @@
 import { resolve } from 'node:path';
-import type { RunConfig } from '../config/run_config.js';
+import { EMBEDDED, type RunConfig } from '../config/run_config.js';
 import { readManifest } from '../data/manifest.js';
 import type { PrepareProgress } from '../data/prepare_progress.js';
 import { makeVocabulary, type Vocabulary } from '../modalities/vocabulary.js';
-
-/** The name of the embedded data set; `data.dataset` is a folder otherwise. */
-const EMBEDDED = 'emoji';
 
 /** Folder of a run's data set, absolute. The embedded one is prepared where it is not yet. */
 export async function datasetFolder(
@@ -27,10 +24,8 @@ export async function datasetFolder(
 /** Vocabulary of a run's data set, without preparing it: that of the embedded set follows from its options. */
 export function vocabularyOf({ data }: RunConfig): Vocabulary {
   if (data.dataset !== EMBEDDED) return readManifest(data.dataset).vocabulary;
-  const { text_vocabulary, image_stages, image_codes, speech_units } = data.prepare;
-  return makeVocabulary([
-    ['text', text_vocabulary],
-    ['image', image_stages * image_codes],
-    ['speech', speech_units],
-  ]);
+  const { text_vocabulary, image_stages, image_codes, speech_units, latents } = data.prepare;
+  const text: [string, number] = ['text', text_vocabulary];
+  if (latents) return makeVocabulary([text, ['image', 1]], { image: 3 * latents.patch_size ** 2 });
+  return makeVocabulary([text, ['image', image_stages * image_codes], ['speech', speech_units]]);
 }

@@ -4,6 +4,7 @@ import { modelOfRun, type RunConfig } from '../config/run_config.js';
 import type { DatasetManifest, SplitName } from '../data/dataset.js';
 import { batchesOf, Loader } from '../data/loader.js';
 import { openSplit, readManifest } from '../data/manifest.js';
+import { trainingNoise, validationNoise } from '../data/noise.js';
 import type { PrepareProgress } from '../data/prepare_progress.js';
 import type { ShardSource } from '../data/shard.js';
 import { MotError } from '../errors.js';
@@ -106,14 +107,31 @@ export async function runTraining(config: RunConfig, options: RunOptions = {}): 
       hook?.call({ event: 'resumed_from', step: state.step, checkpoint });
       say(`resumed_from step ${state.step}: ${checkpoint}`);
     }
-    const pack = { sequences: train.sequences, seqLen: train.seq_len, microSequences: train.micro_sequences };
+    const { image_mask, caption_dropout, max_timestep_image_first } = config.data.diffusion;
+    const { steps: timesteps } = modelConfig.diffusion ?? {};
+    const noise = timesteps && {
+      steps: timesteps,
+      seed: train.seed,
+      captionDropout: caption_dropout,
+      ...(max_timestep_image_first === undefined ? {} : { maxTimestepImageFirst: max_timestep_image_first }),
+    };
+    const pack = {
+      imageMask: image_mask,
+      sequences: train.sequences,
+      seqLen: train.seq_len,
+      microSequences: train.micro_sequences,
+    };
     const validation: Trainer['validation'] = [];
     for (const split of WATCHED) {
       if (train.validation_documents === 0 || manifest.splits[split].documents === 0) continue;
       // A micro-batch at a time: evaluation then needs no more memory than a training step.
       const batches = batchesOf(
         await open(split),
-        { ...pack, sequences: train.micro_sequences },
+        {
+          ...pack,
+          sequences: train.micro_sequences,
+          ...(timesteps ? { transform: validationNoise({ steps: timesteps }) } : {}),
+        },
         train.validation_documents,
       );
       validation.push({ split, batches });
@@ -137,7 +155,11 @@ export async function runTraining(config: RunConfig, options: RunOptions = {}): 
         checkpointEvery: train.checkpoint_every,
       },
       state,
-      batches: new Loader(await open('train'), { ...pack, seed: train.seed }).batches(state.cursor),
+      batches: new Loader(await open('train'), {
+        ...pack,
+        seed: train.seed,
+        ...(noise ? { transform: trainingNoise(manifest.vocabulary, noise) } : {}),
+      }).batches(state.cursor),
       validation,
       record(line) {
         folder.metrics.append(line);

@@ -4,7 +4,8 @@ import { setImmediate as breathe } from 'node:timers/promises';
 import { MotError } from '../../errors.js';
 import { writeSafetensors } from '../../io/safetensors.js';
 import type { Document } from '../../model/batch.js';
-import { saveTokenizers, type Tokenizers } from '../../modalities/registry.js';
+import { saveCodecs, saveTokenizers, type Tokenizers } from '../../modalities/registry.js';
+import { PixelCodec } from '../../modalities/image/pixel_codec.js';
 import { TextTokenizer } from '../../modalities/text/bpe.js';
 import { makeVocabulary, type Vocabulary } from '../../modalities/vocabulary.js';
 import type { DatasetManifest, DatasetSplit, SplitName } from '../dataset.js';
@@ -66,8 +67,17 @@ export async function buildEmoji(
           }) : undefined,
     ]);
     const text = TextTokenizer.train(trainingTexts(stream, options, glosses), { size: options.text_vocabulary });
-    const tokenizers: Tokenizers = { text, image: pictures.tokenizer, ...(speech ? { speech: speech.tokenizer } : {}) };
-    const vocabulary = makeVocabulary(Object.entries(tokenizers).map(([name, { size }]) => [name, size]));
+    const { image } = pictures;
+    const codec = image instanceof PixelCodec ? image : undefined;
+    const tokenizers: Tokenizers = {
+      text,
+      ...(image instanceof PixelCodec ? {} : { image }),
+      ...(speech ? { speech: speech.tokenizer } : {}),
+    };
+    const sizes = Object.entries(tokenizers).map(([name, { size }]): [string, number] => [name, size]);
+    const vocabulary = codec
+      ? makeVocabulary([...sizes, ['image', 1]], { image: codec.patchDim })
+      : makeVocabulary(sizes);
     const encoder = new DocumentEncoder(options, glosses, text, pictures, speech, vocabulary);
     const written = await writeSplits(folder, splitSizes(options, stream), stream, encoder, vocabulary, progress, signal);
     const { examples, tensors } = makeExamples(world, stream, pictures, speech, options.voices[0]!);
@@ -80,6 +90,7 @@ export async function buildEmoji(
       options: { ...options },
       vocabulary,
       tokenizers: await saveTokenizers(folder, tokenizers),
+      ...(codec ? { codecs: await saveCodecs(folder, { image: codec }) } : {}),
       ...written,
       examples,
       attribution: EMOJI_ATTRIBUTION,

@@ -79,7 +79,7 @@ export function loadWorld(folders: Record<DataPackage, string>, options: EmojiOp
       name: captionName(entry.label),
       base,
       heldout: isHeldout(base, options),
-      spoken: concept < options.spoken,
+      spoken: !options.latents && concept < options.spoken,
     });
     const skins = options.skin_tones ? (entry.skins ?? []).filter(({ tone }) => typeof tone === 'number') : [];
     for (const { hexcode, tone } of [{ hexcode: entry.hexcode, tone: 0 }, ...skins]) {

@@ -3,6 +3,9 @@ import { z } from 'zod';
 const count = z.int().min(0);
 const share = z.number().min(0).max(1);
 
+/** Side of a picture in pixels. */
+export const SIDE = 32;
+
 /** Voices of Flite. */
 export const VOICES = ['slt', 'rms', 'awb', 'kal16'] as const;
 
@@ -37,6 +40,22 @@ export const emojiOptionsSchema = z.strictObject({
   image_stages: z.int().min(1).max(4).default(2),
   /** Speech units. */
   speech_units: z.int().min(2).default(500),
+  /**
+   * Pictures as continuous patches, to be learnt by diffusion, rather than as codes; there is no speech then. `{}` takes
+   * the defaults; absent: codes. A document with a picture takes 12 KB.
+   */
+  latents: z
+    .strictObject({
+      /** Side of a patch in pixels, a divisor of 32. */
+      patch_size: z
+        .int()
+        .min(1)
+        .refine((size) => SIDE % size === 0, `patches must tile pictures of ${SIDE} pixels; give a divisor`)
+        .default(4),
+      /** Share of scenes whose caption stands before the picture. */
+      caption_first: share.default(0.8),
+    })
+    .optional(),
 });
 
 /** Options with every default filled in. */

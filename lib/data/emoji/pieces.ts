@@ -1,4 +1,6 @@
+import type { Span } from '../../modalities/document.js';
 import { ImageTokenizer } from '../../modalities/image/patch_codebook.js';
+import { PixelCodec } from '../../modalities/image/pixel_codec.js';
 import { SpeechTokenizer } from '../../modalities/speech/speech_units.js';
 import type { Picture, Sound } from '../../modalities/tokenizer.js';
 import type { PrepareProgress } from '../prepare_progress.js';
@@ -6,12 +8,12 @@ import { WorkerPool } from '../worker_pool.js';
 import type { EmojiWorld } from './concepts.js';
 import type { EmojiOptions } from './options.js';
 import { renderSprites, SIDE, type Sprite } from './render.js';
-import { spokenPieces, type SceneStream } from './scene.js';
-import { drawScene, type SpriteCodes } from './sprite_codes.js';
+import { spokenPieces, type Scene, type SceneStream } from './scene.js';
+import { drawScene, encodeBackgrounds, sceneIds, type SpriteCodes } from './sprite_codes.js';
 import type { EmojiTasks } from './worker.js';
 
-/** Training scenes whose patches the picture codebook is learnt from. */
-const CODEBOOK_SCENES = 2000;
+/** Training scenes that the picture codebook, or the scale of latents, is learnt from. */
+const FITTED_SCENES = 2000;
 /** Work of one task: small enough that all workers end at about the same time. */
 const CLIPS_A_TASK = 6;
 const SPRITES_A_TASK = 20;
@@ -23,14 +25,16 @@ export function startEmojiPool(threads: number): EmojiPool {
   return new WorkerPool<EmojiTasks>(new URL('./worker.js', import.meta.url), threads);
 }
 
-/** All pictures, their tokenizer and their ids. */
+/** All pictures, and how they become tokens or latents. */
 export interface PictureParts {
   sprites: Sprite[];
-  tokenizer: ImageTokenizer;
-  codes: SpriteCodes[];
+  /** The tokenizer of discrete pictures, or the codec of continuous ones. */
+  image: ImageTokenizer | PixelCodec;
+  /** A scene's picture as a span. */
+  span(scene: Scene): Span;
 }
 
-/** Renders all glyphs, learns the codebook from training scenes, and encodes every glyph on every background. */
+/** Renders all glyphs, and learns from training scenes how pictures become tokens, or latents where the options say so. */
 export async function preparePictures(
   world: EmojiWorld,
   stream: SceneStream,
@@ -46,18 +50,37 @@ export async function preparePictures(
   );
   rendering.end();
 
-  const learning = progress.stage('picture codes', 1);
   const pictures: Picture[] = [];
-  for (let i = 0; i < options.documents && pictures.length < CODEBOOK_SCENES; i++) {
+  for (let i = 0; i < options.documents && pictures.length < FITTED_SCENES; i++) {
     const document = stream.document('train', i);
-    if (document.kind === 'scene')
-      pictures.push({ width: SIDE, height: SIDE, data: drawScene(document.scene, sprites) });
+    if (document.kind === 'scene') pictures.push(scenePicture(document.scene, sprites));
   }
+  if (options.latents) {
+    const codec = PixelCodec.fit(pictures, { pictureSize: SIDE, patchSize: options.latents.patch_size });
+    const span = (scene: Scene): Span => ({ modality: 'image', latent: codec.encode(scenePicture(scene, sprites)) });
+    return { sprites, image: codec, span };
+  }
+  return { sprites, ...(await learnCodes(pictures, sprites, options, pool, progress)) };
+}
+
+function scenePicture(scene: Scene, sprites: readonly Sprite[]): Picture {
+  return { width: SIDE, height: SIDE, data: drawScene(scene, sprites) };
+}
+
+/** Learns the codebook, and encodes every glyph on every background. */
+async function learnCodes(
+  pictures: Picture[],
+  sprites: Sprite[],
+  options: EmojiOptions,
+  pool: EmojiPool,
+  progress: PrepareProgress,
+): Promise<Omit<PictureParts, 'sprites'>> {
+  const learning = progress.stage('picture codes', 1);
   const { image_codes: codes, image_stages: stages, seed } = options;
   const tensors = await pool.run('trainImage', { pictures, options: { pictureSize: SIDE, codes, stages, seed } });
   learning.end();
 
-  const encoding = progress.stage('picture tokens', glyphs.length);
+  const encoding = progress.stage('picture tokens', sprites.length);
   const spriteCodes = await pool.map<'encodeSprites', Sprite, SpriteCodes>(
     'encodeSprites',
     sprites,
@@ -66,7 +89,10 @@ export async function preparePictures(
     (done) => encoding.advance(done),
   );
   encoding.end();
-  return { sprites, tokenizer: ImageTokenizer.fromTensors(tensors), codes: spriteCodes };
+  const image = ImageTokenizer.fromTensors(tensors);
+  const backgrounds = encodeBackgrounds(image);
+  const span = (scene: Scene): Span => ({ modality: 'image', ids: sceneIds(image, scene, spriteCodes, backgrounds) });
+  return { image, span };
 }
 
 /** All clips, their tokenizer and their units. */

@@ -1,9 +1,10 @@
 import sharp from 'sharp';
 import { MotError } from '../../errors.js';
+import { SIDE } from './options.js';
 
-/** Side of a picture, and of an emoji that shares it with another. */
-export const SIDE = 32;
-export const HALF = 16;
+export { SIDE };
+/** Side of an emoji that shares its picture with another. */
+export const HALF = SIDE / 2;
 
 /** A glyph with premultiplied alpha: RGBA, 0 .. 255, rows from the top; full [32, 32, 4] and half [16, 16, 4] size. */
 export interface Sprite {

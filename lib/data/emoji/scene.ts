@@ -47,6 +47,8 @@ export type EmojiDocument =
 /** Interleavings, by whether the caption can be spoken. */
 const ORDERS = ['TI', 'IT', 'TS', 'ST', 'TIS', 'TSI', 'ITS', 'IST', 'STI', 'SIT'].map(kinds);
 const SILENT_ORDERS = ['TI', 'IT'].map(kinds);
+/** The same where pictures are latents: how often the caption comes first is drawn for each document. */
+const LATENT_ORDERS = SILENT_ORDERS.slice(0, 1);
 
 /** One scene or gloss in so many is kept from training, for validation. */
 const RESERVED = 50;
@@ -70,6 +72,7 @@ export class SceneStream {
   readonly #glyphs: { known: number[]; heldout: number[] };
   readonly #presentation: RandomKey;
   readonly #kinds: Record<SplitName, RandomKey>;
+  readonly #captionFirst: RandomKey;
   readonly #permutations = new Map<string, Permutation>();
   readonly #glosses: number;
 
@@ -82,6 +85,7 @@ export class SceneStream {
     const heldout = (glyph: number): boolean => world.concepts[world.glyphs[glyph]!.concept]!.heldout;
     this.#glyphs = { known: indices.filter((glyph) => !heldout(glyph)), heldout: indices.filter(heldout) };
     this.#presentation = randomKey(options.seed, 'emoji.presentation');
+    this.#captionFirst = randomKey(options.seed, 'emoji.caption_first');
     this.#kinds = {
       train: randomKey(options.seed, USES.train),
       validation: randomKey(options.seed, USES.validation),
@@ -104,9 +108,8 @@ export class SceneStream {
     const { index, pass } = this.#draw(single ? 'single' : 'pair', this.#arrangements(split, single), split, i);
     const scene = decodeScene(index, single, this.#glyphsOf(split));
 
-    const spoken = this.canSpeak(scene);
-    const orders = spoken ? ORDERS : SILENT_ORDERS;
-    const { phrasings, voices } = this.#options;
+    const { phrasings, voices, latents } = this.#options;
+    const orders = latents ? LATENT_ORDERS : this.canSpeak(scene) ? ORDERS : SILENT_ORDERS;
     // Low bits of a hash of the scene, then one step further at each pass: all ways before one comes back.
     const ways = orders.length * phrasings * voices.length;
     const way = (randomBits(this.#presentation, index % 2 ** 32) + pass) % ways;
@@ -115,7 +118,7 @@ export class SceneStream {
       kind: 'scene',
       scene,
       caption: describe(this.#world, scene, phrasing),
-      order: orders[way % orders.length]!,
+      order: latents ? this.#latentOrder(latents.caption_first, split, i) : orders[way % orders.length]!,
       voice: Math.floor(way / (orders.length * phrasings)),
     };
   }
@@ -129,6 +132,12 @@ export class SceneStream {
   single(split: 'validation' | 'heldout', i: number): Scene {
     const { index } = this.#draw('single', this.#arrangements(split, true), split, i);
     return decodeScene(index, true, this.#glyphsOf(split));
+  }
+
+  /** Caption or picture first, drawn for document i of a split. */
+  #latentOrder(captionFirst: number, split: SplitName, i: number): readonly SegmentKind[] {
+    const draw = randomUniform(this.#captionFirst, i, Object.keys(USES).indexOf(split));
+    return SILENT_ORDERS[draw < captionFirst ? 0 : 1]!;
   }
 
   /** Whether all its concepts have spoken names. */

@@ -4,9 +4,8 @@ import type { Vocabulary } from '../../modalities/vocabulary.js';
 import type { EmojiOptions } from './options.js';
 import { clipKey, type PictureParts, type SpeechParts } from './pieces.js';
 import type { EmojiDocument } from './scene.js';
-import { encodeBackgrounds, sceneIds } from './sprite_codes.js';
 
-/** Turns documents into tokens by stringing together the ids of their pieces. */
+/** Turns documents into tokens and latents by stringing together the ids of their pieces. */
 export class DocumentEncoder {
   readonly #options: EmojiOptions;
   readonly #glosses: readonly string[];
@@ -14,7 +13,6 @@ export class DocumentEncoder {
   readonly #pictures: PictureParts;
   readonly #speech: SpeechParts | undefined;
   readonly #vocabulary: Vocabulary;
-  readonly #backgrounds: Int32Array[];
 
   constructor(
     options: EmojiOptions,
@@ -30,7 +28,6 @@ export class DocumentEncoder {
     this.#pictures = pictures;
     this.#speech = speech;
     this.#vocabulary = vocabulary;
-    this.#backgrounds = encodeBackgrounds(pictures.tokenizer);
   }
 
   encode(document: EmojiDocument): TokenSequence {
@@ -43,8 +40,7 @@ export class DocumentEncoder {
     return order.map((kind) => {
       if (kind === 'T') return this.#textSpan(caption.join(' '));
       if (kind === 'S') return { modality: 'speech', ids: this.#units(caption, this.#options.voices[voice]!) };
-      const { tokenizer, codes } = this.#pictures;
-      return { modality: 'image', ids: sceneIds(tokenizer, scene, codes, this.#backgrounds) };
+      return this.#pictures.span(scene);
     });
   }
 

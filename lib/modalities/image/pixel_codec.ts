@@ -55,7 +55,11 @@ export class PixelCodec implements LatentCodec<Picture> {
     const mean = Float32Array.from(sums, (sum) => sum / count);
     const deviation = Float32Array.from(squares, (square, c) => Math.sqrt(square / count - (sums[c]! / count) ** 2));
     // A channel that never changes is only shifted.
-    return new PixelCodec(grid, mean, deviation.map((d) => (d > 0.5 ? d : 1)));
+    return new PixelCodec(
+      grid,
+      mean,
+      deviation.map((d) => (d > 0.5 ? d : 1)),
+    );
   }
 
   encode(picture: Picture): Float32Array {
