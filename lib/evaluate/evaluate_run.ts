@@ -1,4 +1,5 @@
 import { parseWith } from '../config/parse.js';
+import { trainConfigSchema } from '../config/train_config.js';
 import type { SplitName } from '../data/dataset.js';
 import { emojiOptionsSchema } from '../data/emoji/options.js';
 import { SceneReferences } from '../data/emoji/scene_references.js';
@@ -8,7 +9,7 @@ import { silentPreparation, type PrepareProgress } from '../data/prepare_progres
 import { MotError } from '../errors.js';
 import { generatorSlots, makeGenerator } from '../generate/generator.js';
 import { openRun, type OpenedRun } from '../generate/open_run.js';
-import { checkpointFolder } from '../train/checkpoint.js';
+import { checkpointFolder, type Checkpoint } from '../train/checkpoint.js';
 import { evaluate } from '../train/evaluate.js';
 import { evaluateScenes, type SceneMetrics } from './scenes.js';
 
@@ -53,9 +54,8 @@ export interface RunEvaluation {
   skipped: { metric: string; reason: string }[];
 }
 
-/** Sequences that are generated side by side; tokens of a batch whose losses are taken. */
+/** Sequences that are generated side by side. */
 const SEQUENCES = 32;
-const BATCH_TOKENS = 1024;
 
 /**
  * Evaluates a trained model: losses, and what it generates of scenes beside what they show and say. The same seed gives the
@@ -70,7 +70,7 @@ export async function evaluateRun(run: string, options: EvaluateOptions = {}): P
   await using opened = await openRun(options.step === undefined ? run : checkpointFolder(run, options.step), {
     threads,
     slots: (tokenizers, longestDocument) => (samples > 0 ? generatorSlots(tokenizers, longestDocument, SEQUENCES) : 0),
-    tokens: (longestDocument) => Math.max(BATCH_TOKENS, longestDocument),
+    tokens: (checkpoint) => packing(checkpoint).sequences * packing(checkpoint).seqLen,
   });
   const { manifest, checkpoint, datasetFolder } = opened;
   const result: RunEvaluation = {
@@ -126,17 +126,21 @@ async function openScenes(
   }
 }
 
+/** Documents are packed as the run's validation packs them: with expert choice losses depend on it. */
+function packing({ state }: Checkpoint): { sequences: number; seqLen: number } {
+  const { micro_sequences, seq_len } = trainConfigSchema.parse(state.config['train'] ?? {});
+  return { sequences: micro_sequences, seqLen: seq_len };
+}
+
 async function splitLosses(
-  { model, manifest, datasetFolder }: OpenedRun,
+  { model, manifest, checkpoint, datasetFolder }: OpenedRun,
   split: EvaluatedSplit,
   limit: number,
   progress: PrepareProgress,
 ): Promise<Pick<SplitEvaluation, 'documents' | 'losses'>> {
   const source = await openSplit(datasetFolder, manifest, split);
   try {
-    const seqLen = manifest.longestDocument;
-    const sequences = Math.max(1, Math.floor(model.limits.tokens / seqLen));
-    const batches = batchesOf(source, { sequences, seqLen }, limit);
+    const batches = batchesOf(source, packing(checkpoint), limit);
     const stage = progress.stage(`${split}: losses`, batches.length);
     const counted = function* () {
       for (const batch of batches) {

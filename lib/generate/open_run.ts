@@ -22,7 +22,7 @@ export interface OpenedRun extends AsyncDisposable {
  *
  * @param where A run folder (its newest checkpoint) or a checkpoint folder.
  * @param options.slots Slots of the KV cache, given the tokenizers and the longest document; 0: no generation.
- * @param options.tokens Most tokens of one call, given the longest document. Default: 256.
+ * @param options.tokens Most tokens of one call, given the checkpoint. Default: 256.
  * @throws MotError ERR_FILE_OPEN, ERR_FILE_FORMAT, ERR_DATA when its data set is another one now.
  */
 export async function openRun(
@@ -30,7 +30,7 @@ export async function openRun(
   options: {
     threads?: number;
     slots: (tokenizers: Tokenizers, longestDocument: number) => number;
-    tokens?: (longestDocument: number) => number;
+    tokens?: (checkpoint: Checkpoint) => number;
   },
 ): Promise<OpenedRun> {
   const checkpoint = openCheckpoint(where);
@@ -50,7 +50,7 @@ export async function openRun(
   const slots = options.slots(tokenizers, manifest.longestDocument);
   const model = await Model.create(JSON.parse(config) as ModelConfigInput, {
     threads: options.threads ?? 0,
-    tokens: options.tokens?.(manifest.longestDocument) ?? 256,
+    tokens: options.tokens?.(checkpoint) ?? 256,
     kv_slots: slots,
     positions: Math.max(slots, manifest.longestDocument),
     training: false,

@@ -17,6 +17,7 @@ import { evaluateRun, type RunEvaluation } from '../../lib/evaluate/evaluate_run
 import { evaluateScenes } from '../../lib/evaluate/scenes.js';
 import type { Generator } from '../../lib/generate/generator.js';
 import { loadTokenizers, splitSpans, type Tokenizers } from '../../lib/modalities/registry.js';
+import { isStep, readMetrics, type ValidationMetrics } from '../../lib/train/metrics.js';
 import { runTraining } from '../../lib/train/run.js';
 
 const options = emojiOptionsSchema.parse({
@@ -57,7 +58,7 @@ async function train(out: string, data: { dataset?: string; prepare?: unknown })
   const value = {
     model: { d_model: 32, n_layers: 1, n_heads: 4, head_dim: 8, ffn_dim: 48 },
     data: { dataset: prepared.folder, ...data },
-    train: { steps: 2, sequences: 1, seq_len: 256, warmup_steps: 1, checkpoint_every: 1, validation_documents: 4 },
+    train: { steps: 2, sequences: 1, seq_len: 256, warmup_steps: 1, checkpoint_every: 1, validation_documents: 60 },
   };
   await runTraining(parseRunConfig({ value, where: (key) => key.join('.') }, out));
 }
@@ -176,6 +177,13 @@ describe('mot eval', () => {
         captions: { exact: { count: 4 } },
       });
     }
+    // What the run's own validation found, up to its bf16.
+    const validated = readMetrics(join(run, 'metrics.jsonl')).find(
+      (line): line is ValidationMetrics =>
+        !isStep(line) && 'split' in line && line.step === 2 && line.split === 'heldout',
+    )!;
+    for (const [modality, loss] of Object.entries(validated.losses))
+      expect(Math.abs(first.splits.heldout!.losses[modality]!.loss - loss!)).toBeLessThan(0.01 * loss!);
     const { losses, documents } = first.splits.validation!;
     const { splits } = prepared.manifest;
     expect(documents).toBe(splits.validation.documents);
