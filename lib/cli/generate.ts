@@ -68,6 +68,7 @@ async function run(checkpoint: string, prompt: [string, string][], flags: Genera
   const { openRun } = await import('../generate/open_run.js');
   const { generateSpan } = await import('../generate/spans.js');
   const { readImage, readAudio } = await import('../media/decode.js');
+  const { ImageTokenizer } = await import('../modalities/image/patch_codebook.js');
   let room = 0;
   await using opened = await openRun(checkpoint, {
     threads: flags.threads,
@@ -76,13 +77,18 @@ async function run(checkpoint: string, prompt: [string, string][], flags: Genera
       return Math.min(flags.count, 8) * room;
     },
   });
+  const { tokenizers, manifest, model } = opened;
   const segments: Segment[] = [];
   for (const [kind, value] of prompt) {
     if (kind === 'text') segments.push({ text: value });
-    else if (kind === 'image') segments.push({ image: await readImage(value, 32, 32) });
-    else segments.push({ speech: await readAudio(value) });
+    else if (kind === 'image') {
+      // As the training pictures were made to fit.
+      const { image } = tokenizers;
+      const side = image instanceof ImageTokenizer ? image.grid.pictureSize : 32;
+      const fit = manifest.imageFit === undefined ? {} : { fit: manifest.imageFit };
+      segments.push({ image: await readImage(value, side, side, fit) });
+    } else segments.push({ speech: await readAudio(value) });
   }
-  const { tokenizers, manifest, model } = opened;
   const spans = await generateSpan(
     model,
     Array.from({ length: flags.count }, () => segments),

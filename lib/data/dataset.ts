@@ -16,6 +16,8 @@ export interface DatasetManifest {
   fingerprint: string;
   /** What it was prepared with, for data sets that can compose their documents anew: those of `mot prepare`. */
   options?: Record<string, unknown> | undefined;
+  /** Own data: hash of the config and of names, sizes and times of the source files. */
+  inputs?: string;
   vocabulary: Vocabulary;
   /** File and SHA-256 of each tokenizer, relative to the folder. */
   tokenizers: Record<string, { file: string; sha256: string }>;
@@ -30,13 +32,31 @@ export interface DatasetManifest {
   examples: DatasetExample[];
   /** Licences and attributions of pictures and voices. */
   attribution: { what: string; by: string; licence: string; url: string }[];
+  /** Own data: how files of pictures are made to fit. */
+  imageFit?: 'cover' | 'letterbox';
+  /** Own data: what came of each source. */
+  sources?: SourceSummary[];
+}
+
+/** What came of one source of the user's own data. */
+export interface SourceSummary {
+  kind: string;
+  /** Path patterns, and the files that they name. */
+  patterns: string[];
+  files: number;
+  /** Items that were used, and that were skipped (see skipped.jsonl). */
+  items: number;
+  skipped: number;
+  /** Documents made of them in all splits, and their tokens by modality (boundaries count as text). */
+  documents: number;
+  tokens: Record<string, number>;
 }
 
 /** `validation`: new scenes of known concepts. `heldout`: scenes of concepts that training never sees. */
 export type SplitName = 'train' | 'validation' | 'heldout';
 
 export interface DatasetSplit {
-  shards: { file: string; documents: number; tokens: number }[];
+  shards: { file: string; documents: number; tokens: number; crc32?: string }[];
   documents: number;
   tokens: number;
   /** Predicted tokens of each modality; patches are not predicted. */

@@ -12,7 +12,7 @@ const range = z.strictObject({ begin: count, end: count });
 const fileName = z.string().regex(/^[\w.-]+$/);
 const baselines = z.record(z.string(), z.object({ unigram: z.number(), bigram: z.number() }));
 const split = z.object({
-  shards: z.array(z.object({ file: fileName, documents: count, tokens: count })),
+  shards: z.array(z.object({ file: fileName, documents: count, tokens: count, crc32: z.string().exactOptional() })),
   documents: count,
   tokens: count,
   targets: z.record(z.string(), count),
@@ -25,6 +25,7 @@ const manifestSchema = z.object({
   name: z.string(),
   fingerprint: z.string(),
   options: z.record(z.string(), z.unknown()).optional(),
+  inputs: z.string().exactOptional(),
   vocabulary: z.object({
     size: count,
     modalities: z.array(z.string().regex(/^[a-z][a-z0-9_]*$/)).min(1),
@@ -39,6 +40,20 @@ const manifestSchema = z.object({
   baselines: z.object({ validation: baselines, heldout: baselines }),
   examples: z.array(z.object({ name: z.string(), caption: z.string(), known: z.boolean(), spoken: z.boolean() })),
   attribution: z.array(z.object({ what: z.string(), by: z.string(), licence: z.string(), url: z.string() })),
+  imageFit: z.enum(['cover', 'letterbox']).exactOptional(),
+  sources: z
+    .array(
+      z.object({
+        kind: z.string(),
+        patterns: z.array(z.string()),
+        files: count,
+        items: count,
+        skipped: count,
+        documents: count,
+        tokens: z.record(z.string(), count),
+      }),
+    )
+    .exactOptional(),
 });
 
 /**
@@ -102,5 +117,5 @@ export function writeManifest(folder: string, manifest: DatasetManifest): void {
 
 /** Opens the documents of a split. Close the source after use. */
 export async function openSplit(folder: string, manifest: DatasetManifest, name: SplitName): Promise<ShardSource> {
-  return ShardSource.open(folder, manifest.splits[name], manifest.vocabulary);
+  return ShardSource.open(folder, manifest.splits[name], manifest.vocabulary, manifest.tokenizers);
 }

@@ -4,7 +4,7 @@ import { SafetensorsFile, writeSafetensors } from '../io/safetensors.js';
 import { isPredicted, type Document } from '../model/batch.js';
 import { patchRows } from '../modalities/document.js';
 import { continuousModality, modalityOfToken, type Vocabulary } from '../modalities/vocabulary.js';
-import type { DatasetSplit, DocumentSource } from './dataset.js';
+import type { DatasetManifest, DatasetSplit, DocumentSource } from './dataset.js';
 
 /** Tokens of a shard: about 80 MB; fewer where patches take more. */
 const SHARD_TOKENS = 2 ** 24;
@@ -17,6 +17,7 @@ export class ShardWriter {
   readonly #name: string;
   readonly #vocabulary: Vocabulary;
   readonly #shardTokens: number;
+  readonly #metadata: Record<string, string>;
   readonly #split: DatasetSplit;
   readonly #patchDim: number | undefined;
   #pending: Document[] = [];
@@ -24,14 +25,28 @@ export class ShardWriter {
   #latents = 0;
   #longest = 0;
 
-  /** @param shardTokens Tokens of a shard at most, unless one document is longer. */
-  constructor(folder: string, name: string, vocabulary: Vocabulary, shardTokens = SHARD_TOKENS) {
+  /**
+   * @param shardTokens Tokens of a shard at most, unless one document is longer.
+   * @param known Tokenizers of the data set, whose hashes go into the shards; a split to go on with, which is changed.
+   */
+  constructor(
+    folder: string,
+    name: string,
+    vocabulary: Vocabulary,
+    shardTokens = SHARD_TOKENS,
+    known: { tokenizers?: DatasetManifest['tokenizers']; split?: DatasetSplit } = {},
+  ) {
     this.#folder = folder;
     this.#name = name;
     this.#vocabulary = vocabulary;
     this.#shardTokens = shardTokens;
     this.#patchDim = continuousModality(vocabulary)?.patchDim;
-    this.#split = {
+    this.#metadata = {
+      format: 'mot-shard',
+      vocabulary: JSON.stringify(vocabulary),
+      ...(known.tokenizers ? { tokenizers: tokenizerHashes(known.tokenizers) } : {}),
+    };
+    this.#split = known.split ?? {
       shards: [],
       documents: 0,
       tokens: 0,
@@ -77,7 +92,7 @@ export class ShardWriter {
       fail('a row of latents for each patch, in reading order');
   }
 
-  /** Writes what is left; the split as it stands in the manifest. */
+  /** Writes what is left, as a shard of its own; the split as it stands in the manifest. */
   async finish(): Promise<DatasetSplit> {
     if (this.#pending.length > 0) await this.#flush();
     return this.#split;
@@ -97,9 +112,9 @@ export class ShardWriter {
     });
     const latents = this.#patchDim === undefined ? {} : this.#joinLatents(documents, this.#patchDim);
     const file = `${this.#name}-${String(this.#split.shards.length).padStart(5, '0')}.safetensors`;
-    const metadata = { format: 'mot-shard', vocabulary: JSON.stringify(this.#vocabulary) };
-    await writeSafetensors(join(this.#folder, file), { token, modality, document: offsets, ...latents }, metadata);
-    this.#split.shards.push({ file, documents: documents.length, tokens: at });
+    const tensors = { token, modality, document: offsets, ...latents };
+    const crc32 = await writeSafetensors(join(this.#folder, file), tensors, this.#metadata);
+    this.#split.shards.push({ file, documents: documents.length, tokens: at, crc32 });
     this.#split.documents += documents.length;
     this.#split.tokens += at;
     this.#pending = [];
@@ -118,6 +133,11 @@ export class ShardWriter {
     });
     return { latent: { shape: [at / patchDim, patchDim], data }, latent_offset: offsets };
   }
+}
+
+/** Hashes of tokenizers by modality, as shards name them. */
+function tokenizerHashes(tokenizers: DatasetManifest['tokenizers']): string {
+  return JSON.stringify(Object.fromEntries(Object.entries(tokenizers).map(([name, { sha256 }]) => [name, sha256])));
 }
 
 /** A shard that is open: its file and where its documents begin. */
@@ -142,8 +162,16 @@ export class ShardSource implements DocumentSource {
     this.#vocabulary = vocabulary;
   }
 
-  /** @throws MotError ERR_FILE_OPEN, ERR_FILE_FORMAT, and ERR_DATA for shards that are not what the split says. */
-  static async open(folder: string, split: DatasetSplit, vocabulary: Vocabulary): Promise<ShardSource> {
+  /**
+   * @param tokenizers Those that the shards must be encoded with, where they name any.
+   * @throws MotError ERR_FILE_OPEN, ERR_FILE_FORMAT, and ERR_DATA for shards that are not what the split says.
+   */
+  static async open(
+    folder: string,
+    split: DatasetSplit,
+    vocabulary: Vocabulary,
+    tokenizers?: DatasetManifest['tokenizers'],
+  ): Promise<ShardSource> {
     const shards: OpenShard[] = [];
     let first = 0;
     try {
@@ -151,6 +179,7 @@ export class ShardSource implements DocumentSource {
         const file = await SafetensorsFile.open(join(folder, name));
         const shard: OpenShard = { file, offsets: new Float64Array(), first };
         shards.push(shard);
+        if (tokenizers) checkTokenizers(file, tokenizers);
         shard.offsets = readOffsets(file, documents, tokens);
         const continuous = continuousModality(vocabulary);
         if (continuous) shard.latentOffsets = readLatentOffsets(file, documents, continuous.patchDim);
@@ -216,6 +245,16 @@ export class ShardSource implements DocumentSource {
       );
     }
   }
+}
+
+/** Ids mean what their tokenizer says: those of another one are as good as noise. */
+function checkTokenizers(file: SafetensorsFile, tokenizers: DatasetManifest['tokenizers']): void {
+  const made = file.metadata['tokenizers'];
+  if (made === undefined || made === tokenizerHashes(tokenizers)) return;
+  throw new MotError(
+    'ERR_DATA',
+    `${file.path} was encoded with other tokenizers than those of this data set; prepare the data set again`,
+  );
 }
 
 /** Offsets of a shard's documents; throws unless they rise from 0 to the number of tokens that the manifest says. */

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { MotError } from '../errors.js';
 import type { Picture, Sound } from '../modalities/tokenizer.js';
+import { audioFormat, decodeStreamed, type Channels } from './channels.js';
 import { resample } from './resample.js';
 
 /** Options of decodeImage() and readImage(). */
@@ -12,6 +13,8 @@ export interface DecodeImageOptions {
   fit?: 'letterbox' | 'cover';
   /** Colour behind transparent parts and of the bars, as CSS writes it. Default `white`. */
   background?: string;
+  /** Pixels of the file; larger ones are an error. Default 2^28. */
+  maxPixels?: number;
 }
 
 /** Options of decodeAudio() and readAudio(). */
@@ -23,7 +26,8 @@ export interface DecodeAudioOptions {
 }
 
 /**
- * A picture of `width` x `height` pixels from the bytes of an image file: PNG, JPEG, WebP, GIF, AVIF, TIFF or SVG.
+ * A picture of `width` x `height` pixels from the bytes of an image file: PNG, JPEG, WebP, GIF, AVIF, TIFF or SVG
+ * (nothing that an SVG refers to is fetched or read).
  *
  * @throws MotError ERR_FILE_FORMAT, ERR_ARGUMENT for a size that is not in [1, 16384].
  */
@@ -33,7 +37,7 @@ export async function decodeImage(
   height: number,
   options: DecodeImageOptions = {},
 ): Promise<Picture> {
-  const { fit = 'letterbox', background = 'white' } = options;
+  const { fit = 'letterbox', background = 'white', maxPixels = 2 ** 28 } = options;
   for (const side of [width, height]) {
     if (!Number.isInteger(side) || side < 1 || side > 16384) {
       throw new MotError('ERR_ARGUMENT', `decodeImage: expected a width and height in [1, 16384], got ${side}`);
@@ -41,7 +45,7 @@ export async function decodeImage(
   }
   const { default: sharp } = await import('sharp');
   try {
-    const { data } = await sharp(file)
+    const { data } = await sharp(file, { limitInputPixels: maxPixels })
       .autoOrient()
       .flatten({ background })
       .resize(width, height, { fit: fit === 'cover' ? 'cover' : 'contain', background })
@@ -80,7 +84,7 @@ export async function readImage(
  */
 export async function decodeAudio(file: Uint8Array, options: DecodeAudioOptions = {}): Promise<Sound> {
   const { sampleRate = 16000, maxSeconds = 60 } = options;
-  const { channelData, sampleRate: from } = await decodeChannels(file);
+  const { channelData, sampleRate: from } = await decodeChannels(file, maxSeconds);
   const length = channelData[0]?.length ?? 0;
   if (length === 0 || !(from > 0)) throw new MotError('ERR_FILE_FORMAT', 'the audio file holds no sound');
   if (length > maxSeconds * from) {
@@ -105,11 +109,14 @@ export async function readAudio(path: string, options: DecodeAudioOptions = {}):
   return inFile(path, (bytes) => decodeAudio(bytes, options));
 }
 
-async function decodeChannels(file: Uint8Array): Promise<{ channelData: Float32Array[]; sampleRate: number }> {
-  const { default: decode } = await import('audio-decode');
+async function decodeChannels(file: Uint8Array, maxSeconds: number): Promise<Channels> {
+  const format = audioFormat(file);
   try {
+    if (format !== undefined) return await decodeStreamed(file, format, maxSeconds);
+    const { default: decode } = await import('audio-decode');
     return await decode(file);
   } catch (cause) {
+    if (cause instanceof MotError) throw cause;
     throw new MotError(
       'ERR_FILE_FORMAT',
       `could not decode the audio (${reason(cause)}); expected WAV, MP3, FLAC or Ogg`,

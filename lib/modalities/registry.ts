@@ -11,6 +11,7 @@ import { PixelCodec } from './image/pixel_codec.js';
 import { SpeechTokenizer } from './speech/speech_units.js';
 import type { NamedTensor, TensorSet } from './tensors.js';
 import { TextTokenizer } from './text/bpe.js';
+import { HubTextTokenizer } from './text/hub_tokenizer.js';
 import { loadTextTokenizer, saveTextTokenizer } from './text/tokenizer_json.js';
 import type { Tokenizer } from './tokenizer.js';
 
@@ -30,7 +31,7 @@ export const tokenizerFormats: Readonly<Record<string, TokenizerFormat>> = {
   text: {
     file: 'tokenizer.json',
     save: async (path, tokenizer) => {
-      if (!(tokenizer instanceof TextTokenizer)) throw wrongKind(tokenizer);
+      if (!(tokenizer instanceof TextTokenizer || tokenizer instanceof HubTextTokenizer)) throw wrongKind(tokenizer);
       await saveTextTokenizer(path, tokenizer);
     },
     load: loadTextTokenizer,

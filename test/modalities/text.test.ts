@@ -118,7 +118,7 @@ describe('tokenizer.json', () => {
   test('reads back the same vocabulary', async () => {
     const path = join(mkdtempSync(join(tmpdir(), 'mot-text-')), 'tokenizer.json');
     await saveTextTokenizer(path, tokenizer);
-    expect((await loadTextTokenizer(path)).model).toEqual(tokenizer.model);
+    expect(((await loadTextTokenizer(path)) as TextTokenizer).model).toEqual(tokenizer.model);
     const spaced = JSON.parse(json) as { model: { merges: [string, string][] } };
     const older = { ...spaced, model: { ...spaced.model, merges: spaced.model.merges.map((pair) => pair.join(' ')) } };
     expect(fromTokenizerJson(JSON.stringify(older)).model).toEqual(tokenizer.model);

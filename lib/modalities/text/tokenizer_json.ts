@@ -1,16 +1,30 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { MotError } from '../../errors.js';
 import { TextTokenizer } from './bpe.js';
+import { HubTextTokenizer } from './hub_tokenizer.js';
 
-/** The vocabulary as Hugging Face's `tokenizer.json`: model BPE, ByteLevel pre-tokenizer and decoder. */
-export function toTokenizerJson(tokenizer: TextTokenizer): string {
+/**
+ * The vocabulary as Hugging Face's `tokenizer.json`: model BPE, ByteLevel pre-tokenizer and decoder.
+ *
+ * @param specialTokens Texts that become one token each wherever they stand; their ids follow the vocabulary's. With
+ *   any, the file is one for HubTextTokenizer.
+ */
+export function toTokenizerJson(tokenizer: TextTokenizer, specialTokens: readonly string[] = []): string {
   const { tokens, merges } = tokenizer.model;
   const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true };
   const value = {
     version: '1.0',
     truncation: null,
     padding: null,
-    added_tokens: [],
+    added_tokens: specialTokens.map((content, i) => ({
+      id: tokens.length + i,
+      content,
+      single_word: false,
+      lstrip: false,
+      rstrip: false,
+      normalized: false,
+      special: true,
+    })),
     normalizer: null,
     pre_tokenizer: byteLevel,
     post_processor: null,
@@ -89,23 +103,34 @@ export function fromTokenizerJson(json: string): TextTokenizer {
 }
 
 /** Writes `tokenizer.json`. */
-export async function saveTextTokenizer(path: string, tokenizer: TextTokenizer): Promise<void> {
+export async function saveTextTokenizer(path: string, tokenizer: TextTokenizer | HubTextTokenizer): Promise<void> {
   try {
-    await writeFile(path, toTokenizerJson(tokenizer));
+    await writeFile(path, tokenizer instanceof HubTextTokenizer ? tokenizer.json : toTokenizerJson(tokenizer));
   } catch (cause) {
     throw new MotError('ERR_FILE_WRITE', `could not write ${path}; check its folder and the space left`, { cause });
   }
 }
 
-/** Reads what saveTextTokenizer() wrote. */
-export async function loadTextTokenizer(path: string): Promise<TextTokenizer> {
+/**
+ * Reads a `tokenizer.json`: what saveTextTokenizer() wrote, or any of Hugging Face's.
+ *
+ * @throws MotError ERR_FILE_OPEN, ERR_FILE_FORMAT.
+ */
+export async function loadTextTokenizer(path: string): Promise<TextTokenizer | HubTextTokenizer> {
   let json: string;
   try {
     json = await readFile(path, 'utf8');
   } catch (cause) {
-    throw new MotError('ERR_FILE_OPEN', `could not read ${path}; prepare the data set again`, { cause });
+    throw new MotError('ERR_FILE_OPEN', `could not read ${path}; check the path, or prepare the data set again`, {
+      cause,
+    });
   }
-  return fromTokenizerJson(json);
+  try {
+    // Plain byte-level BPE: ours is faster, and gives every text back.
+    return fromTokenizerJson(json);
+  } catch {
+    return new HubTextTokenizer(json);
+  }
 }
 
 function asObject(value: unknown, what: string): Record<string, unknown> {

@@ -1,0 +1,186 @@
+import { z } from 'zod';
+import type { ConfigSource } from '../../config/file.js';
+import { parseWith, show } from '../../config/parse.js';
+import { MotError } from '../../errors.js';
+
+const count = z.int().min(0);
+const positive = z.int().min(1);
+const paths = z.preprocess((value) => (typeof value === 'string' ? [value] : value), z.array(z.string().min(1)).min(1));
+
+/** Keys that sources of every kind have. */
+const common = {
+  /** How often each document stands in the training split: 2 twice, 0.5 a random half of them, 0 none. */
+  weight: z.number().min(0).max(100).default(1),
+  /** `given`: segments as the source has them; `random`: shuffled within each document, by a keyed hash of it. */
+  order: z.enum(['given', 'random']).default('given'),
+  /** Folder that paths of pictures and sounds start from and must stay in. Default: that of the file that names them. */
+  root: z.string().min(1).optional(),
+};
+
+const column = z
+  .strictObject({ text: z.string().optional(), image: z.string().optional(), audio: z.string().optional() })
+  .refine((value) => Object.keys(value).length === 1, 'a column has one key: text, image or audio');
+
+/** Sources by kind; the key that names the kind holds a path, a glob or a list of them, from the working folder. */
+const sourceSchemas = {
+  /** JSON lines: a segment, a list of segments, or `{"segments": [...], "key": ...}`. */
+  jsonl: z.strictObject({ jsonl: paths, ...common }),
+  /** Plain text, UTF-8; a document is a file, a line, or a paragraph (between blank lines). */
+  text: z.strictObject({ text: paths, by: z.enum(['file', 'line', 'paragraph']).default('paragraph'), ...common }),
+  /** Tar files of WebDataset, plain or gzip: members that share a key are one document, text first. */
+  webdataset: z.strictObject({ webdataset: paths, ...common }),
+  /** Parquet; the columns are the segments of a document, in this order. */
+  parquet: z.strictObject({ parquet: paths, columns: z.array(column).min(1), ...common }),
+};
+
+const textTokenizer = z.strictObject({
+  /** A Hugging Face `tokenizer.json` to use; none: one is trained. */
+  file: z.string().min(1).optional(),
+  /** Ids of a trained one at most, the 256 bytes included and the special tokens not. */
+  vocabulary: z
+    .int()
+    .min(256)
+    .max(2 ** 20)
+    .default(4096),
+  /** Texts that are one token each wherever they stand. */
+  special_tokens: z.array(z.string().min(1)).default([]),
+});
+
+const imageTokenizer = z.strictObject({
+  /** Side of the pictures in pixels, a multiple of `patch`. A picture has `(size / patch)^2 * stages` tokens. */
+  size: z.int().min(1).max(4096).default(32),
+  /** Side of a patch in pixels. */
+  patch: z.int().min(1).max(64).default(4),
+  /** Codes of a stage, and stages (tokens of a patch). */
+  codes: z.int().min(2).max(65536).default(512),
+  stages: z.int().min(1).max(8).default(2),
+  /** Other proportions: `cover` cuts off what hangs over, `letterbox` shows all between white bars. */
+  fit: z.enum(['cover', 'letterbox']).default('cover'),
+});
+
+const speechTokenizer = z.strictObject({
+  /** Units, 25 a second before repeats are removed. */
+  units: z.int().min(2).max(65536).default(500),
+});
+
+/** What `mot prepare CONFIG` reads. */
+const ownSchema = z
+  .strictObject({
+    /** Folder of the data set. */
+    out: z.string().min(1),
+    sources: z.array(z.record(z.string(), z.unknown())).min(1),
+    /** Which of text (always), image and speech; documents with others are skipped. Default: what the sources have. */
+    modalities: z.array(z.enum(['text', 'image', 'speech'])).optional(),
+    tokenizers: z
+      .strictObject({
+        text: textTokenizer.prefault({}),
+        image: imageTokenizer.prefault({}),
+        speech: speechTokenizer.prefault({}),
+      })
+      .prefault({}),
+    /** Shares of the documents that training does not see; equal documents, or those of one `key`, stay together. */
+    split: z
+      .strictObject({
+        validation: z.number().min(0).max(0.9).default(0.02),
+        heldout: z.number().min(0).max(0.9).default(0),
+      })
+      .prefault({}),
+    /** Tokens of the longest document; `train.seq_len` must hold it. */
+    max_tokens: z
+      .int()
+      .min(8)
+      .max(2 ** 24)
+      .default(512),
+    /** Text that is longer: `split` into documents, or `skip`. Longer documents of other modalities are skipped. */
+    long_text: z.enum(['split', 'skip']).default('split'),
+    /** What is larger is skipped. */
+    limits: z
+      .strictObject({
+        /** Pixels of a picture file. */
+        image_pixels: positive.default(50_000_000),
+        /** Seconds of a sound. */
+        audio_seconds: z.number().gt(0).max(3600).default(60),
+        /** MB (10^6 bytes) of a file, line, member or value. */
+        file_mb: z.number().gt(0).max(2000).default(64),
+      })
+      .prefault({}),
+    /** Documents of each source that tokenizers are learnt from. */
+    sample: positive.default(2000),
+    /** Tokens of a shard. */
+    shard_tokens: positive.default(2 ** 24),
+    /** Of splits, samples, weights and codebooks. */
+    seed: count.default(0),
+  })
+  .superRefine(({ tokenizers: { image, text }, split }, context) => {
+    if (image.size % image.patch !== 0)
+      context.addIssue({
+        code: 'custom',
+        path: ['tokenizers', 'image', 'size'],
+        message: `patches of ${image.patch} pixels do not tile pictures of ${image.size}; choose a multiple`,
+      });
+    if (text.file !== undefined && text.special_tokens.length > 0)
+      context.addIssue({
+        code: 'custom',
+        path: ['tokenizers', 'text', 'special_tokens'],
+        message: 'special_tokens are for a trained tokenizer; those of a file are in the file',
+      });
+    if (split.validation + split.heldout >= 1)
+      context.addIssue({
+        code: 'custom',
+        path: ['split'],
+        message: 'validation and heldout leave nothing to train on',
+      });
+  });
+
+/** What a source is. */
+export type SourceKind = keyof typeof sourceSchemas;
+
+/** A source with its defaults. */
+export interface SourceOptions {
+  kind: SourceKind;
+  /** Path patterns. */
+  patterns: string[];
+  weight: number;
+  order: 'given' | 'random';
+  root?: string;
+  /** Of `text`. */
+  by?: 'file' | 'line' | 'paragraph';
+  /** Of `parquet`: kind of segment and name of the column. */
+  columns?: { kind: 'text' | 'image' | 'audio'; column: string }[];
+}
+
+/** Options with every default filled in. */
+export type OwnOptions = Omit<z.output<typeof ownSchema>, 'sources'> & { sources: SourceOptions[] };
+
+/**
+ * Checks a config of `mot prepare`.
+ *
+ * @throws MotError ERR_CONFIG with the line or override and, for an unknown key, the nearest known one.
+ */
+export function parseOwnOptions({ value, where }: ConfigSource): OwnOptions {
+  const options = parseWith(ownSchema, value, 'config of the data set', { where });
+  const kinds = Object.keys(sourceSchemas) as SourceKind[];
+  const sources = options.sources.map((source, i): SourceOptions => {
+    const [kind, other] = kinds.filter((key) => Object.hasOwn(source, key));
+    if (kind === undefined || other !== undefined)
+      throw new MotError(
+        'ERR_CONFIG',
+        `config of the data set: ${where(['sources', i])}sources[${i}] must have one of the keys ${kinds.join(', ')}, got ${show(source)}.`,
+      );
+    const parsed = parseWith(sourceSchemas[kind], source, `sources[${i}] of the data set`, {
+      where: (path) => where(['sources', i, ...path]),
+    }) as Record<string, unknown>;
+    const { [kind]: patterns, columns, ...rest } = parsed;
+    const listed = (columns as Record<string, string>[] | undefined)?.map((entry) => {
+      const [name, column] = Object.entries(entry)[0]!;
+      return { kind: name as 'text' | 'image' | 'audio', column };
+    });
+    return {
+      kind,
+      patterns: patterns as string[],
+      ...(rest as Pick<SourceOptions, 'weight' | 'order'>),
+      ...(listed ? { columns: listed } : {}),
+    };
+  });
+  return { ...options, sources };
+}
