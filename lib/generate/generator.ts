@@ -75,9 +75,9 @@ export function generatorSlots(tokenizers: Tokenizers, longestDocument: number, 
   return sequences * (longestDocument + Math.max(CAPTION_TOKENS, SPEECH_TOKENS, pictureTokens(tokenizers)));
 }
 
-/** Tokens of a picture, its end token included. */
-function pictureTokens(tokenizers: Tokenizers): number {
+/** Tokens of a picture, its end token included; 1 where there are no pictures. */
+function pictureTokens({ image }: Tokenizers): number {
   let length = 0;
-  while (length < 4096 && !tokenizers['image']!.rule(length).mayEnd) length++;
+  while (image && length < 4096 && !image.rule(length).mayEnd) length++;
   return length + 1;
 }
