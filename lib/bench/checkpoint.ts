@@ -64,7 +64,7 @@ function makeTemporary(): string {
 async function saveCheckpoint(model: Model, folder: string, step: number): Promise<void> {
   const dataset = { folder, fingerprint: '' };
   const state: TrainerState = { step, skipped: 0, cursor: 0, seed: 0, config: {}, elapsed: 0, dataset };
-  await writeCheckpoint(folder, state, 1, async (path) => {
+  await writeCheckpoint(folder, state, { newest: 1 }, async (path) => {
     await model.save(join(path, MODEL_FILE));
     await model.save(join(path, OPTIMIZER_FILE), ['m', 'v']);
   });

@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import type { ModelSummary } from '../compare/run.js';
 import { MotError } from '../errors.js';
 import { printJson, table } from './common.js';
-import { stopOnSignals } from './train.js';
+import { stopOnSignals } from './signals.js';
 
 interface CompareFlags {
   report?: string;

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { packageRoot } from '../package.js';
-import { stopOnSignals } from './train.js';
+import { stopOnSignals } from './signals.js';
 
 /** Adds `mot start`, which `npm start` runs. */
 export function registerStart(program: Command): void {
@@ -35,6 +35,7 @@ async function start(overrides: string[]): Promise<void> {
       progress: consoleProgress(),
       preparation: consolePreparation(),
       stop: stop.signal,
+      saveNow: () => stop.saveNow(),
     });
     if (!result.finished) {
       process.stderr.write(`stopped after step ${result.step}; run the same command again to go on.\n`);

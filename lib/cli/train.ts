@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import type { OpSummary } from '../train/profile.js';
 import { printJson, table } from './common.js';
+import { stopOnSignals } from './signals.js';
 
 interface TrainFlags {
   resume?: boolean;
@@ -24,7 +25,8 @@ export function registerTrain(program: Command): void {
     .addHelpText(
       'after',
       `
-Ctrl-C finishes the step, saves a checkpoint and exits; a second Ctrl-C exits at once.
+Ctrl-C (or SIGTERM) finishes the step, saves a checkpoint and exits with 0; a second one exits at once.
+SIGUSR2 saves a checkpoint and training goes on: kill -USR2 PID.
 
 Examples:
   mot train recipes/smoke.yaml
@@ -41,13 +43,14 @@ async function trainCommand(path: string, overrides: string[], flags: TrainFlags
   const { consolePreparation } = await import('../data/prepare_progress.js');
   const { consoleProgress } = await import('../train/progress.js');
   const config = readRunConfig(path, overrides);
-  const stop = stopOnSignals();
+  const signals = stopOnSignals();
   try {
     const result = await runTraining(config, {
       resume: flags.resume ?? false,
       progress: consoleProgress(),
       preparation: consolePreparation(),
-      stop: stop.signal,
+      stop: signals.signal,
+      saveNow: () => signals.saveNow(),
       ...(flags.profile === undefined ? {} : { profile: flags.profile }),
     });
     if (result.ops && !flags.json) process.stderr.write(`${opTable(result.ops)}\n`);
@@ -58,7 +61,7 @@ async function trainCommand(path: string, overrides: string[], flags: TrainFlags
         `stopped after step ${result.step} of ${config.train.steps} and saved ${result.checkpoint}; go on with --resume.\n`,
       );
   } finally {
-    stop.release();
+    signals.release();
   }
 }
 
@@ -76,23 +79,4 @@ function opTable(ops: readonly OpSummary[]): string {
       `${(100 * shareOfLimit).toFixed(0)} %`.padStart(8),
     ]);
   return table([['op', 'calls', 'ms a step', '  share', ' GFLOP/s', '  GB/s', 'of limit'], ...rows]);
-}
-
-/** The first SIGINT or SIGTERM raises the signal; the second ends the process. */
-export function stopOnSignals(): { signal: AbortSignal; release(): void } {
-  const controller = new AbortController();
-  const onSignal = (): void => {
-    if (controller.signal.aborted) process.exit(130);
-    controller.abort();
-    process.stderr.write('\nstopping after this step; once more to exit at once\n');
-  };
-  process.on('SIGINT', onSignal);
-  process.on('SIGTERM', onSignal);
-  return {
-    signal: controller.signal,
-    release() {
-      process.off('SIGINT', onSignal);
-      process.off('SIGTERM', onSignal);
-    },
-  };
 }

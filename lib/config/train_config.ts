@@ -51,6 +51,18 @@ export const trainConfigSchema = z
     checkpoint_every: z.int().min(0).default(200),
     /** How many of the newest checkpoints stay. */
     keep_checkpoints: count.default(2),
+    /** Also keep every checkpoint whose step is a multiple of this; 0: none. */
+    keep_every: z.int().min(0).default(0),
+    /**
+     * Also keep the checkpoint with the lowest value of a metric, as `RUN/checkpoints/best`: `validation.loss`,
+     * `heldout.losses.image` and so on. `checkpoint_every` must then be a multiple of `validate_every`.
+     */
+    keep_best: z
+      .string()
+      .regex(/^(validation|heldout)\.(loss|losses\.[a-z][a-z0-9_]*)$/, {
+        error: 'must be validation.loss or heldout.loss, or those of a modality such as validation.losses.text',
+      })
+      .optional(),
     /** Write TensorBoard event files into the run folder. */
     tensorboard: z.boolean().default(true),
     /** Number format of matrix products: `bf16` (accumulated in f32, weights f32) or `f32`. */
@@ -72,6 +84,16 @@ export const trainConfigSchema = z
         code: 'custom',
         path: ['micro_sequences'],
         message: `${train.sequences} sequences do not divide into micro-batches of ${micro}; choose a divisor`,
+      });
+    const { keep_best, validate_every, validation_documents, checkpoint_every } = train;
+    if (
+      keep_best !== undefined &&
+      (validation_documents === 0 || validate_every === 0 || checkpoint_every % validate_every !== 0)
+    )
+      context.addIssue({
+        code: 'custom',
+        path: ['keep_best'],
+        message: `a checkpoint is judged by the validation of its step, but with validate_every ${validate_every}, validation_documents ${validation_documents} and checkpoint_every ${checkpoint_every} not every checkpoint has one; make checkpoint_every a multiple of validate_every`,
       });
     if (train.warmup_steps > train.steps)
       context.addIssue({

@@ -5,12 +5,13 @@ import {
   fsyncSync,
   mkdirSync,
   openSync,
+  readdirSync,
   readSync,
   renameSync,
   rmSync,
   writeSync,
 } from 'node:fs';
-import { dirname } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { MotError, type MotErrorCode } from '../errors.js';
 
 const reasons: Record<string, string> = {
@@ -23,6 +24,7 @@ const reasons: Record<string, string> = {
   ENOTDIR: 'a part of the path is a file, not a folder',
   EISDIR: 'it is a folder, not a file',
   EEXIST: 'a file of that name is in the way',
+  EFBIG: 'the file would be larger than its file system or a limit of this process (ulimit -f) allows',
   EMFILE: 'too many files are open',
 };
 
@@ -106,4 +108,11 @@ export function writeFileAtomic(path: string, text: string): void {
     removeQuietly(temporary);
     throw fileError('ERR_FILE_WRITE', `cannot write ${path}`, cause);
   }
+}
+
+/** Removes what a killed process has left of {@link writeFileAtomic}. Only where no other process writes that file. */
+export function removeLeftovers(path: string): void {
+  const begin = `${basename(path)}.tmp-`;
+  for (const name of readdirSync(dirname(path)))
+    if (name.startsWith(begin) && /^\d+$/.test(name.slice(begin.length))) rmSync(join(dirname(path), name));
 }

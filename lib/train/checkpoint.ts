@@ -1,9 +1,9 @@
-import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, symlinkSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
 import { parseWith } from '../config/parse.js';
 import { MotError } from '../errors.js';
-import { fileError, hashFile, makeFolder, removeQuietly, syncFolder, writeFileAtomic } from '../io/files.js';
+import { fileError, hashFile, removeQuietly, syncFolder, writeFileAtomic } from '../io/files.js';
 
 /** Weights by name; their safetensors metadata `config` is the model's config as JSON. */
 export const MODEL_FILE = 'model.safetensors';
@@ -12,7 +12,8 @@ export const OPTIMIZER_FILE = 'optimizer.safetensors';
 const TRAINER_FILE = 'trainer.json';
 const MANIFEST_FILE = 'manifest.json';
 const FOLDER = /^step-(\d{6,})$/;
-const TEMPORARY = /^\.step-\d+\.tmp-\d+$/;
+const BEST = 'best';
+const TEMPORARY = /^\.(step-\d+|best)\.tmp-\d+$/;
 
 const trainerState = z.strictObject({
   /** Training steps done. */
@@ -41,6 +42,16 @@ const manifestSchema = z.strictObject({
   files: z.record(z.string(), z.strictObject({ bytes: z.int().min(0), sha256: z.string().regex(/^[0-9a-f]{64}$/) })),
 });
 
+/** Which checkpoints of a run stay; the others are removed when a new one has been written. */
+export interface Keep {
+  /** How many of the newest. */
+  newest: number;
+  /** Also all whose step is a multiple of this; 0 (the default): none. */
+  every?: number;
+  /** Chooses the best of these steps; RUN/checkpoints/best then points to it. */
+  best?: (steps: readonly number[]) => number | undefined;
+}
+
 /** A checkpoint that has been found whole. */
 export interface Checkpoint {
   path: string;
@@ -49,8 +60,8 @@ export interface Checkpoint {
 
 /**
  * Writes RUN/checkpoints/step-NNNNNN: everything into a folder of a temporary name, the manifest with sizes and
- * checksums last, then one rename. So a checkpoint is whole or not there, whatever stops the process. Afterwards the
- * oldest beyond `keep` are removed.
+ * checksums last, then one rename. So a checkpoint is whole or not there, whatever stops the process. Afterwards those
+ * that `keep` does not name are removed.
  *
  * @param save Writes MODEL_FILE and OPTIMIZER_FILE into the folder given to it.
  * @returns The checkpoint's path.
@@ -59,7 +70,7 @@ export interface Checkpoint {
 export async function writeCheckpoint(
   run: string,
   state: TrainerState,
-  keep: number,
+  keep: Keep,
   save: (folder: string) => Promise<void>,
 ): Promise<string> {
   const parent = join(run, 'checkpoints');
@@ -68,7 +79,9 @@ export async function writeCheckpoint(
   const temporary = join(parent, `.${name}.tmp-${process.pid}`);
   try {
     rmSync(temporary, { recursive: true, force: true });
-    makeFolder(temporary);
+    // Not the run's folder: where that has vanished, a new one would hold a checkpoint without config and metrics.
+    if (!existsSync(parent)) mkdirSync(parent);
+    mkdirSync(temporary);
     await save(temporary);
     writeFileAtomic(join(temporary, TRAINER_FILE), `${JSON.stringify(state, null, 2)}\n`);
     const files = Object.fromEntries(
@@ -86,15 +99,52 @@ export async function writeCheckpoint(
     removeQuietly(temporary);
     throw fileError('ERR_FILE_WRITE', `cannot write the checkpoint ${path}`, cause);
   }
-  // Later steps are damaged leftovers; they are overwritten when the run gets there, and must not count here.
-  const kept = checkpointFolders(run).filter((folder) => stepOf(folder) <= state.step);
-  for (const old of kept.slice(keep)) removeQuietly(old);
+  prune(run, state.step, keep);
   return path;
 }
 
 /** Folder of a run's checkpoint of a step, there or not. */
 export function checkpointFolder(run: string, step: number): string {
   return join(run, 'checkpoints', `step-${String(step).padStart(6, '0')}`);
+}
+
+/** Points `best` to the best checkpoint and removes those that are not to be kept. */
+function prune(run: string, step: number, keep: Keep): void {
+  const parent = join(run, 'checkpoints');
+  // Later steps are damaged leftovers; they are overwritten when the run gets there, and must not count here.
+  const folders = checkpointFolders(run).filter((folder) => stepOf(folder) <= step);
+  const best = keep.best?.(folders.map(stepOf));
+  const bestFolder = folders.find((folder) => stepOf(folder) === best);
+  // The link first: it must never point to what has been removed.
+  pointBestTo(parent, bestFolder && basename(bestFolder));
+  folders.slice(keep.newest).forEach((folder) => {
+    if (folder === bestFolder || (keep.every && stepOf(folder) % keep.every === 0)) return;
+    // Under its name a checkpoint is whole: killed meanwhile, this leaves a temporary folder.
+    const leaving = join(parent, `.${basename(folder)}.tmp-${process.pid}`);
+    try {
+      renameSync(folder, leaving);
+      removeQuietly(leaving);
+    } catch {
+      // It stays: one too many is no reason to end a run.
+    }
+  });
+}
+
+/** Makes RUN/checkpoints/best a link to a checkpoint beside it, in one rename; removes it where there is none. */
+function pointBestTo(parent: string, name: string | undefined): void {
+  const link = join(parent, BEST);
+  if (name === undefined) {
+    removeQuietly(link);
+    return;
+  }
+  const temporary = join(parent, `.${BEST}.tmp-${process.pid}`);
+  try {
+    rmSync(temporary, { force: true });
+    symlinkSync(name, temporary);
+    renameSync(temporary, link);
+  } catch (cause) {
+    throw fileError('ERR_FILE_WRITE', `cannot write ${link}`, cause);
+  }
 }
 
 /** Checkpoint folders of a run, newest first, whole or not. */

@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, fsyncSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, fsyncSync, ftruncateSync, openSync, readFileSync, statSync, writeSync } from 'node:fs';
 import { MotError } from '../errors.js';
 import { fileError } from '../io/files.js';
 
@@ -82,6 +82,7 @@ export class MetricsFile {
   private constructor(
     readonly path: string,
     private fd: number,
+    private readonly inode: number,
   ) {}
 
   /**
@@ -105,15 +106,22 @@ export class MetricsFile {
       end = whole.end;
     }
     try {
-      if (fstatSync(fd).size > end) ftruncateSync(fd, end);
+      const { size, ino } = fstatSync(fd);
+      if (size > end) ftruncateSync(fd, end);
+      return { file: new MetricsFile(path, fd, ino), lines };
     } catch (cause) {
       closeSync(fd);
       throw fileError('ERR_FILE_WRITE', `cannot write ${path}`, cause);
     }
-    return { file: new MetricsFile(path, fd), lines };
   }
 
+  /** Writes a line. MotError ERR_FILE_WRITE; also where the file has vanished, which writing alone would not tell. */
   append(line: MetricsLine): void {
+    if (statSync(this.path, { throwIfNoEntry: false })?.ino !== this.inode)
+      throw new MotError(
+        'ERR_FILE_WRITE',
+        `${this.path} was removed, moved or replaced while the run wrote to it; put it back and resume, or start anew.`,
+      );
     const bytes = Buffer.from(`${JSON.stringify(line)}\n`);
     try {
       if (this.fd < 0) throw new MotError('ERR_INTERNAL', `${this.path} is closed.`);

@@ -9,7 +9,8 @@ import type { PrepareProgress } from '../data/prepare_progress.js';
 import type { ShardSource } from '../data/shard.js';
 import { MotError } from '../errors.js';
 import { Model, type ModelOptions } from '../model/model.js';
-import { MODEL_FILE, OPTIMIZER_FILE, writeCheckpoint, type TrainerState } from './checkpoint.js';
+import { BestMetric } from './best.js';
+import { MODEL_FILE, OPTIMIZER_FILE, writeCheckpoint, type Keep, type TrainerState } from './checkpoint.js';
 import { MetricsHook, type OnMetrics } from './hook.js';
 import { isStep, type MetricsLine } from './metrics.js';
 import { silent, type Progress } from './progress.js';
@@ -29,6 +30,8 @@ export interface RunOptions {
   preparation?: PrepareProgress;
   /** Raised to finish the step, save and return. */
   stop?: AbortSignal;
+  /** Asked after every step; true: save a checkpoint now and go on. */
+  saveNow?: () => boolean;
   /** A logger of your own, called with every line of metrics. Default: none. */
   onMetrics?: OnMetrics;
   /** File for a Chrome trace of three steps, every op with its time, FLOPs, bytes and share of the limit. */
@@ -63,7 +66,7 @@ const WATCHED: readonly SplitName[] = ['validation', 'heldout'];
  *   ERR_NOT_FINITE.
  */
 export async function runTraining(config: RunConfig, options: RunOptions = {}): Promise<RunResult> {
-  const { resume = false, progress = silent, preparation, stop, profile, onMetrics } = options;
+  const { resume = false, progress = silent, preparation, stop, saveNow, profile, onMetrics } = options;
   const dataset = await datasetFolder(config, {
     ...(preparation ? { progress: preparation } : {}),
     ...(stop ? { signal: stop } : {}),
@@ -71,10 +74,18 @@ export async function runTraining(config: RunConfig, options: RunOptions = {}): 
   const manifest = readManifest(dataset);
   const { train } = config;
   const modelConfig = modelForDataset(config, manifest);
+  checkKeepBest(train.keep_best, manifest);
   const resolved = { ...config, model: modelConfig };
   const say = (sentence: string): void => progress.say(sentence);
   const folder = openRunFolder(config.out, { ...resolved }, manifest.fingerprint, resume, say);
+  const best = train.keep_best === undefined ? undefined : new BestMetric(train.keep_best);
+  for (const line of folder.lines) best?.add(line);
   const hook = onMetrics && new MetricsHook(onMetrics, say);
+  const keep: Keep = {
+    newest: train.keep_checkpoints,
+    every: train.keep_every,
+    ...(best ? { best: (steps) => best.best(steps) } : {}),
+  };
   let events: EventFile | undefined;
   const last = new Map<string, MetricsLine>();
   const sources: ShardSource[] = [];
@@ -165,12 +176,13 @@ export async function runTraining(config: RunConfig, options: RunOptions = {}): 
         folder.metrics.append(line);
         events?.append(line);
         hook?.call(line);
+        best?.add(line);
         last.set(isStep(line) ? 'step' : `${line.event} ${'split' in line ? line.split : ''}`, line);
       },
       async checkpoint(now) {
         folder.metrics.sync();
         events?.sync();
-        checkpoint = await writeCheckpoint(config.out, now, train.keep_checkpoints, async (path) => {
+        checkpoint = await writeCheckpoint(config.out, now, keep, async (path) => {
           await model.save(join(path, MODEL_FILE));
           await model.save(join(path, OPTIMIZER_FILE), ['m', 'v']);
         });
@@ -178,6 +190,7 @@ export async function runTraining(config: RunConfig, options: RunOptions = {}): 
       progress,
       ...(profiler ? { profiler } : {}),
       ...(stop ? { stop } : {}),
+      ...(saveNow ? { saveNow } : {}),
     });
     const ops = await profiler?.finish();
     return {
@@ -205,6 +218,20 @@ export function modelForDataset(config: RunConfig, manifest: DatasetManifest): M
       `train.seq_len is ${seq_len}, but the longest document has ${manifest.longestDocument} tokens; raise it to that.`,
     );
   return modelOfRun(config, manifest.vocabulary);
+}
+
+/** The metric of `keep_best` must be one that this data set gives. */
+function checkKeepBest(name: string | undefined, manifest: DatasetManifest): void {
+  if (name === undefined) return;
+  const [split, , modality] = name.split('.') as [SplitName, string, string?];
+  if (manifest.splits[split].documents === 0)
+    throw new MotError('ERR_CONFIG', `train.keep_best is ${name}, but the data set has no ${split} documents.`);
+  const { modalities } = manifest.vocabulary;
+  if (modality !== undefined && !modalities.includes(modality))
+    throw new MotError(
+      'ERR_CONFIG',
+      `train.keep_best is ${name}, but the modalities of the data set are ${modalities.join(', ')}.`,
+    );
 }
 
 /** Limits and number format of the model of a run. */

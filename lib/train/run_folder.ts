@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { stringify } from 'yaml';
 import { MotError } from '../errors.js';
 import { latestCheckpoint, removeUnfinished, type Checkpoint } from './checkpoint.js';
-import { fileError, makeFolder, writeFileAtomic } from '../io/files.js';
-import { MetricsFile } from './metrics.js';
+import { fileError, makeFolder, removeLeftovers, writeFileAtomic } from '../io/files.js';
+import { MetricsFile, type MetricsLine } from './metrics.js';
 
 export const CONFIG_FILE = 'config.yaml';
 export const METRICS_FILE = 'metrics.jsonl';
@@ -21,6 +21,8 @@ const FREE_KEYS = new Set([
   'train.validation_documents',
   'train.checkpoint_every',
   'train.keep_checkpoints',
+  'train.keep_every',
+  'train.keep_best',
   'train.tensorboard',
   'train.threads',
 ]);
@@ -29,6 +31,8 @@ const FREE_KEYS = new Set([
 export interface RunFolder {
   path: string;
   metrics: MetricsFile;
+  /** Lines of metrics up to the checkpoint. */
+  lines: MetricsLine[];
   /** Where to go on; undefined: from the start. */
   checkpoint?: Checkpoint;
 }
@@ -57,15 +61,16 @@ export function openRunFolder(
   makeFolder(path);
   try {
     removeUnfinished(path);
+    removeLeftovers(join(path, CONFIG_FILE));
   } catch (cause) {
     throw fileError('ERR_FILE_WRITE', `cannot write into the folder ${path}`, cause);
   }
   const checkpoint = latestCheckpoint(path, warn);
   if (checkpoint) checkContinues(checkpoint, config, fingerprint);
   writeFileAtomic(join(path, CONFIG_FILE), stringify(config));
-  const { file: metrics } = MetricsFile.open(metricsPath, checkpoint?.state.step ?? 0);
+  const { file: metrics, lines } = MetricsFile.open(metricsPath, checkpoint?.state.step ?? 0);
   if (checkpoint) metrics.append({ event: 'resumed_from', step: checkpoint.state.step, checkpoint: checkpoint.path });
-  return { path, metrics, ...(checkpoint ? { checkpoint } : {}) };
+  return { path, metrics, lines, ...(checkpoint ? { checkpoint } : {}) };
 }
 
 function hasContent(path: string): boolean {

@@ -43,6 +43,8 @@ export interface Trainer {
   profiler?: { before(left: number): Promise<void>; after(step: number): Promise<void> };
   /** Raised to finish the step, save and return. */
   stop?: AbortSignal;
+  /** Asked after every step; true: save now and go on. */
+  saveNow?: () => boolean;
 }
 
 /** So many steps in a row without a finite gradient end the run: the weights would not get better by themselves. */
@@ -87,10 +89,12 @@ export async function runTrainer(trainer: Trainer): Promise<boolean> {
       const last = state.step === settings.steps;
       if (last || due(state.step, settings.validateEvery)) await validate(trainer, progress);
       // A model that may have diverged must not take the place of older checkpoints.
-      if (last || (due(state.step, settings.checkpointEvery) && !metrics.skipped)) {
+      const asked = !metrics.skipped && (trainer.saveNow?.() ?? false);
+      if (last || asked || (due(state.step, settings.checkpointEvery) && !metrics.skipped)) {
         state.elapsed = before + (performance.now() - began) / 1000;
         await trainer.checkpoint(state);
         saved = state.step;
+        if (asked) progress.say(`step ${state.step}: saved, as asked; training goes on.`);
       }
     }
     await prepared.catch(() => undefined);

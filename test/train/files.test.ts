@@ -53,7 +53,7 @@ const folders = (): string[] => readdirSync(join(run, 'checkpoints'));
 
 describe('checkpoints', () => {
   test('the newest is found with its state, older ones are pruned', async () => {
-    for (const step of [1, 2, 3]) await writeCheckpoint(run, stateAt(step), 2, save);
+    for (const step of [1, 2, 3]) await writeCheckpoint(run, stateAt(step), { newest: 2 }, save);
     expect(folders()).toEqual(['step-000002', 'step-000003']);
     const latest = latestCheckpoint(run, quiet)!;
     expect(latest.state).toEqual(stateAt(3));
@@ -71,25 +71,25 @@ describe('checkpoints', () => {
     ['with half a manifest', (folder) => truncateSync(join(folder, 'manifest.json'), 30)],
     ['with a changed state', (folder) => writeFileSync(join(folder, 'trainer.json'), JSON.stringify(stateAt(9)))],
   ])('a damaged one is passed over with a warning: a file %s', async (_, damage) => {
-    await writeCheckpoint(run, stateAt(1), 5, save);
-    await writeCheckpoint(run, stateAt(2), 5, save);
+    await writeCheckpoint(run, stateAt(1), { newest: 5 }, save);
+    await writeCheckpoint(run, stateAt(2), { newest: 5 }, save);
     damage(join(run, 'checkpoints', 'step-000002'));
     const warnings: string[] = [];
     expect(latestCheckpoint(run, (sentence) => warnings.push(sentence))?.state.step).toBe(1);
     expect(warnings).toHaveLength(1);
     expect(() => readCheckpoint(join(run, 'checkpoints', 'step-000002'))).toThrow();
     // What is written after going on from step 1 must not be pruned in favour of the damaged one.
-    await writeCheckpoint(run, { ...stateAt(1), step: 1 }, 1, save);
+    await writeCheckpoint(run, { ...stateAt(1), step: 1 }, { newest: 1 }, save);
     expect(latestCheckpoint(run, quiet)?.state.step).toBe(1);
   });
 
   test('a failure leaves nothing but the older checkpoints', async () => {
-    await writeCheckpoint(run, stateAt(1), 2, save);
+    await writeCheckpoint(run, stateAt(1), { newest: 2 }, save);
     const failing = async (folder: string): Promise<void> => {
       await save(folder);
       throw Object.assign(new Error('no space'), { code: 'ENOSPC' });
     };
-    await expect(writeCheckpoint(run, stateAt(2), 2, failing)).rejects.toMatchObject({
+    await expect(writeCheckpoint(run, stateAt(2), { newest: 2 }, failing)).rejects.toMatchObject({
       code: 'ERR_FILE_WRITE',
       message: expect.stringContaining('the disk is full'),
     });
@@ -98,7 +98,9 @@ describe('checkpoints', () => {
 
   test('a folder that cannot be made is a MotError', async () => {
     writeFileSync(join(run, 'checkpoints'), 'a file in the way');
-    await expect(writeCheckpoint(run, stateAt(1), 2, save)).rejects.toMatchObject({ code: 'ERR_FILE_WRITE' });
+    await expect(writeCheckpoint(run, stateAt(1), { newest: 2 }, save)).rejects.toMatchObject({
+      code: 'ERR_FILE_WRITE',
+    });
   });
 
   test('leftovers of a killed process are no checkpoints, and go', () => {
