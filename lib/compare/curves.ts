@@ -1,4 +1,4 @@
-import { median } from '../bench/statistics.js';
+import { quantile } from '../bench/statistics.js';
 import type { Curve } from '../report/data.js';
 import { isStep, type MetricsLine } from '../train/metrics.js';
 
@@ -11,6 +11,8 @@ export interface RunCurves {
   losses: Record<CurveSplit, Record<string, Curve>>;
   /** Median time of a step, without waiting for data, validation and checkpoints; a pause of the machine does not count. */
   secondsPerStep: number;
+  /** 90th percentile of the time of a step over the 10th. */
+  secondsSpread: number;
   /** Mean over the run. */
   tokensPerStep: number;
   /** Last step of the metrics. */
@@ -35,10 +37,12 @@ export function runCurves(lines: readonly MetricsLine[]): RunCurves {
     if (isStep(line)) add('train', line.step, line.losses);
     else if (line.event === 'validation' && (line.split === 'validation' || line.split === 'heldout'))
       add(line.split, line.step, line.losses);
+  const seconds = steps.map((step) => step.tokens / step.tokens_per_second);
   const tokens = steps.reduce((sum, step) => sum + step.tokens, 0);
   return {
     losses,
-    secondsPerStep: steps.length > 0 ? median(steps.map((step) => step.tokens / step.tokens_per_second)) : 0,
+    secondsPerStep: steps.length > 0 ? quantile(seconds, 0.5) : 0,
+    secondsSpread: steps.length > 0 ? quantile(seconds, 0.9) / quantile(seconds, 0.1) : 1,
     tokensPerStep: steps.length > 0 ? tokens / steps.length : 0,
     steps: steps.at(-1)?.step ?? 0,
     skipped: steps.filter(({ skipped }) => skipped).length,

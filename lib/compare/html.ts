@@ -14,11 +14,11 @@ import { estimateText, fraction, matchRemark } from './text.js';
 const COLORS = ['#8a8a8a', '#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00'];
 const SPLIT_NAMES: Record<CurveSplit, string> = { train: 'training', validation: 'validation', heldout: 'held-out' };
 /** Curves begin at this share of the run: before it all losses fall so steeply that nothing else would be seen. */
-const SHOWN_FROM = 0.04;
+const SHOWN_FROM = 0.08;
 
 const STYLE = `<style>
 .scroll { overflow-x: auto; } .scroll table { white-space: nowrap; } td.remark { white-space: normal; min-width: 22ch; text-align: left; color: var(--soft); font-size: 13px; }
-tr.paper td { color: var(--soft); } ul.warnings { padding-left: 20px; max-width: 85ch; } ul.warnings li { margin: 4px 0; } h3 { margin: 26px 0 6px; font-size: 17px; }
+tr.paper td { color: var(--soft); } .scroll { margin-bottom: 14px; } td:nth-child(2) { text-align: left; } th:nth-child(2) { text-align: left; } ul.warnings { padding-left: 20px; max-width: 85ch; } ul.warnings li { margin: 4px 0; } h3 { margin: 26px 0 6px; font-size: 17px; }
 td small { color: var(--soft); }
 </style>`;
 

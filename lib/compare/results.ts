@@ -12,6 +12,8 @@ export const FLOPS_TOLERANCE = 0.02;
 export const FLAT = 0.03;
 /** Pairs in this first share of the baseline's run are not fitted. */
 const IGNORED = 0.05;
+/** Step times whose 90th percentile is more than so many times the 10th are warned of. */
+const UNSTEADY = 1.5;
 
 /** One model of a comparison with its finished runs. */
 export interface ComparedModel {
@@ -139,6 +141,13 @@ export function compareResults(input: CompareInput): CompareResults {
         .join(', ')}: they hold the noise within runs, but too little of that between seeds.`,
     );
 
+  const unsteady = models.filter(({ runs }) => runs.some(({ curves }) => curves.secondsSpread > UNSTEADY));
+  if (unsteady.length > 0)
+    warnings.push(
+      `Step times wandered by more than ${UNSTEADY} times within runs of ${unsteady.map((model) => model.name).join(', ')}: ` +
+        'the machine did other work, so mistrust the fractions of seconds.',
+    );
+
   const matches = models
     .filter((model) => model !== baseline)
     .flatMap((model) =>
@@ -173,7 +182,8 @@ function curvesOf(model: ComparedModel, split: CurveSplit, modality: string): Ru
   return model.runs.map(({ seed, curves }) => ({
     seed,
     curve: curves.losses[split][modality] ?? { step: [], value: [] },
-    cost: { flops: model.flopsPerToken * curves.tokensPerStep, seconds: curves.secondsPerStep },
+    // All steps hold as many tokens, but for what packing leaves over.
+    cost: { flops: model.flopsPerToken, seconds: curves.secondsPerStep },
   }));
 }
 
