@@ -5,6 +5,7 @@
  *
  * - Model: `Model`, its config and batches, and safetensors files.
  * - Training: `train` on your own documents, `runTraining` for whole runs with checkpoints, as `mot train` makes them.
+ * - Comparison: `runComparison` trains models side by side, as `mot compare` does; `matchSteps` for curves of your own.
  * - Generation: `generate` tokens, `generateSpan` of a modality, `openRun` to load a checkpoint.
  * - Data: tokenizers, vocabulary, packing of documents, prepared data sets.
  *
@@ -74,6 +75,20 @@ export {
 export { consoleProgress, type Progress } from './train/progress.js';
 export { verifyFile, type VerifyOptions, type VerifyResult } from './verify/verify.js';
 export type { Comparison, ValueKind } from './verify/judge.js';
+
+// Comparison
+export { readComparison, type ComparisonPlan, type PlannedRun } from './compare/config.js';
+export { runComparison, type ComparisonOptions, type ComparisonResult, type ModelSummary } from './compare/run.js';
+export { writeComparisonReport } from './compare/report.js';
+export type { CompareResults, MatchResult } from './compare/results.js';
+export {
+  estimateMatch,
+  type FractionEstimate,
+  type EstimateOptions,
+  type MatchEstimate,
+  type RunCurve,
+} from './compare/bootstrap.js';
+export { matchSteps, type Matching } from './compare/match.js';
 
 // Generation
 export { generate, type GenerateOptions, type NextTokens } from './generate/generate.js';

@@ -17,7 +17,7 @@ export interface RunCurve {
 }
 
 /** A number with its interval. `high: null`: without an upper end; `value: null`: there is no pair of steps. */
-export interface Estimate {
+export interface FractionEstimate {
   value: number | null;
   low: number | null;
   high: number | null;
@@ -26,7 +26,7 @@ export interface Estimate {
 /** Fractions of the baseline's training that another model needs. */
 export interface MatchEstimate {
   /** Fitted slope and end-point ratio, by measure: `steps` and those of the runs' costs. */
-  measures: Record<string, { slope: Estimate; end: Estimate }>;
+  measures: Record<string, { slope: FractionEstimate; end: FractionEstimate }>;
   /** The matching of the mean curves. */
   matching: Matching;
 }
@@ -142,7 +142,7 @@ function measuresOf(
 }
 
 /** 95 % of the draws; those without a value count as larger than all others. */
-function interval(value: number | null, draws: readonly (number | null)[]): Estimate {
+function interval(value: number | null, draws: readonly (number | null)[]): FractionEstimate {
   if (value === null || draws.length === 0) return { value, low: null, high: null };
   const sorted = draws.map((v) => v ?? Infinity).sort((p, q) => p - q);
   const at = (share: number): number | null => {

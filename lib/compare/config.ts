@@ -2,7 +2,7 @@ import { basename, extname, join } from 'node:path';
 import { z } from 'zod';
 import { applyOverrides, readConfigFile, type ConfigSource } from '../config/file.js';
 import { parseWith, type KeyPath } from '../config/parse.js';
-import { parseRunConfig, runConfigSchema, type RunConfig } from '../config/run_config.js';
+import { parseRunConfig, runConfigSchema, withPresets, type RunConfig } from '../config/run_config.js';
 
 const seedList = z.array(z.int().min(0)).min(1);
 
@@ -62,7 +62,7 @@ export interface PlannedRun {
 }
 
 /** A comparison, resolved: what is trained, in which order. */
-export interface Comparison {
+export interface ComparisonPlan {
   baseline: string;
   /** Names of the models, the baseline first. */
   models: string[];
@@ -79,16 +79,16 @@ export interface Comparison {
  *
  * @throws MotError ERR_FILE_OPEN, ERR_USAGE, ERR_CONFIG: every model's config is checked.
  */
-export function readComparison(path: string, overrides: readonly string[] = []): Comparison {
+export function readComparison(path: string, overrides: readonly string[] = []): ComparisonPlan {
   return parseComparison(applyOverrides(readConfigFile(path), overrides), `runs/${basename(path, extname(path))}`);
 }
 
 /** The same from values in memory. */
-export function parseComparison(source: ConfigSource, defaultOut: string): Comparison {
-  const value = { out: defaultOut, ...source.value };
+export function parseComparison(source: ConfigSource, defaultOut: string): ComparisonPlan {
+  const value: Record<string, unknown> = { out: defaultOut, ...withPresets(source) };
   const { out, train, compare } = parseWith(configSchema, value, 'comparison', { where: source.where });
   const models = [compare.baseline, ...Object.keys(compare.models).filter((name) => name !== compare.baseline)];
-  const { compare: _, ...shared } = value as Record<string, unknown>;
+  const { compare: _, ...shared } = value;
   const runs = models.flatMap((model) => {
     const own = compare.models[model]!;
     const seeds = Array.isArray(compare.seeds) ? compare.seeds : compare.seeds[model]!;
@@ -96,11 +96,20 @@ export function parseComparison(source: ConfigSource, defaultOut: string): Compa
       keys[0] === 'model' && keys.length > 1 && Object.hasOwn(own, keys[1]!)
         ? source.where(['compare', 'models', model, ...keys.slice(1)])
         : source.where(keys);
+    // A preset of the model's own takes the place of shared keys, as any key of its own does.
+    const { model: keys } = withPresets({ value: { model: own }, where: (path) => where(path) });
+    const merged = { ...(shared['model'] as object | undefined), ...(keys as object) };
     return seeds.map((seed): PlannedRun => {
-      const merged = { ...(shared['model'] as Record<string, unknown> | undefined), ...own };
       const run = { ...shared, model: merged, train: { ...train, seed }, out: join(out, `${model}-seed${seed}`) };
       return { model, seed, config: parseRunConfig({ value: run, where }, out) };
     });
   });
-  return { baseline: compare.baseline, models, runs, allowRepeats: compare.allow_repeats, out, source: value };
+  return {
+    baseline: compare.baseline,
+    models,
+    runs,
+    allowRepeats: compare.allow_repeats,
+    out,
+    source: { out, ...source.value },
+  };
 }

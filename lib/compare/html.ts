@@ -17,8 +17,8 @@ const SPLIT_NAMES: Record<CurveSplit, string> = { train: 'training', validation:
 const SHOWN_FROM = 0.08;
 
 const STYLE = `<style>
-.scroll { overflow-x: auto; } .scroll table { white-space: nowrap; } td.remark { white-space: normal; min-width: 22ch; text-align: left; color: var(--soft); font-size: 13px; }
-tr.paper td { color: var(--soft); } .scroll { margin-bottom: 14px; } td:nth-child(2) { text-align: left; } th:nth-child(2) { text-align: left; } ul.warnings { padding-left: 20px; max-width: 85ch; } ul.warnings li { margin: 4px 0; } h3 { margin: 26px 0 6px; font-size: 17px; }
+.scroll { overflow-x: auto; } .scroll table { white-space: nowrap; } td.remark { white-space: normal; min-width: 30ch; text-align: left; color: var(--soft); font-size: 13px; }
+tr.paper td { color: var(--soft); } .scroll { margin-bottom: 14px; } .detail :is(td, th):nth-child(2) { text-align: left; } ul.warnings { padding-left: 20px; max-width: 85ch; } ul.warnings li { margin: 4px 0; } h3 { margin: 26px 0 6px; font-size: 17px; }
 td small { color: var(--soft); }
 </style>`;
 
@@ -28,7 +28,7 @@ export function renderComparison(results: CompareResults, models: readonly Compa
     results.matches.some((match) => match.modality === modality),
   );
   const charts: Chart[] = [];
-  const title = `Comparison with ${results.baseline}`;
+  const title = `${path.basename(String(results.config['out'] ?? ''))}: models beside ${results.baseline}`;
   const body = `${STYLE}<h1>${escapeHtml(title)}</h1>
 <p class="note">What fraction of the training of ${escapeHtml(results.baseline)} does each model need to come to the same loss? Lower is better; 1 is the baseline itself.</p>
 ${facts(results)}
@@ -48,7 +48,7 @@ ${method()}
   return renderPage(title, body, charts);
 }
 
-function html(rows: readonly (readonly string[])[], head: readonly string[], classes: readonly string[] = []): string {
+function table(rows: readonly (readonly string[])[], head: readonly string[], classes: readonly string[] = []): string {
   const cells = (row: readonly string[]): string =>
     row.map((cell) => (cell.startsWith('<td') ? cell : `<td>${cell}</td>`)).join('');
   return `<div class="scroll"><table><tr>${head.map((cell) => `<th>${cell}</th>`).join('')}</tr>${rows
@@ -56,7 +56,7 @@ function html(rows: readonly (readonly string[])[], head: readonly string[], cla
     .join('')}</table></div>`;
 }
 
-function facts({ models, data, baseline, config }: CompareResults): string {
+function facts({ models, data, baseline }: CompareResults): string {
   const runs = models.flatMap((model) => model.runs);
   const { steps, tokens_per_step: tokens } = runs[0]!;
   const seconds = runs.reduce((sum, run) => sum + run.steps * run.seconds_per_step, 0);
@@ -72,7 +72,6 @@ function facts({ models, data, baseline, config }: CompareResults): string {
     ['tokens of a run', `${((steps * tokens) / 1e6).toFixed(1)} M`],
     ['steps took in all', `${(seconds / 60).toFixed(0)} min`],
     ['data set', `${data.name}, ${data.documents.toLocaleString('en')} documents`],
-    ['folder', path.basename(String(config['out'] ?? ''))],
   ]);
 }
 
@@ -81,19 +80,23 @@ function warnings({ warnings: sentences }: CompareResults): string {
   return `<h2>To keep in mind</h2><ul class="warnings">${sentences.map((s) => `<li>${escapeHtml(s)}</li>`).join('')}</ul>`;
 }
 
-/** One number a model and modality. */
+/** One number a model and modality; the paper's below. */
 function overview(results: CompareResults, modalities: readonly string[]): string {
-  const others = results.models.filter(({ name }) => name !== results.baseline);
-  return html(
-    others.map(({ name }) => [
+  const own = results.models
+    .filter(({ name }) => name !== results.baseline)
+    .map(({ name }) => [
       escapeHtml(name),
       ...modalities.map((modality) => {
         const match = find(results, name, 'validation', modality);
         return match ? value(match, 'steps', 'slope') : '–';
       }),
-    ]),
-    ['model', ...modalities.map(escapeHtml)],
-  );
+    ]);
+  const paper = (results.paper?.rows ?? []).map(({ model, size, fractions }) => [
+    `paper: ${model} ${size}`,
+    ...modalities.map((modality) => escapeHtml(fractions[modality]?.validation ?? '–')),
+  ]);
+  const classes = [...own.map(() => ''), ...paper.map(() => 'paper')];
+  return table([...own, ...paper], ['model', ...modalities.map(escapeHtml)], classes);
 }
 
 function find(results: CompareResults, model: string, split: CurveSplit, modality: string): MatchResult | undefined {
@@ -154,7 +157,7 @@ function modalitySection(
   ].filter((chart) => chart.series.length > 0);
   charts.push(...drawn);
   return `<h2>${escapeHtml(modality)}</h2>
-${html(rows, ['model', 'loss', 'steps, slope', 'steps, end point', 'FLOPs, slope', 'seconds, slope', ''], classes)}
+<div class="detail">${table(rows, ['model', 'loss', 'steps, slope', 'steps, end point', 'FLOPs, slope', 'seconds, slope', ''], classes)}</div>
 ${results.paper ? `<p class="note">Grey: the paper's models of ${escapeHtml(results.paper.setting)} (${escapeHtml(results.paper.source)}), with their own data and far larger; where it gives one figure it does not say of which loss.</p>` : ''}
 <div class="charts">${drawn.map(({ id }) => `<div class="chart" id="${id}"></div>`).join('')}</div>`;
 }
@@ -228,7 +231,7 @@ function matchChart(results: CompareResults, modality: string, split: CurveSplit
 }
 
 function modelTable({ models }: CompareResults): string {
-  return html(
+  return table(
     models.map((model) => [
       escapeHtml(model.name),
       (model.parameters / 1e6).toFixed(2),
@@ -243,7 +246,7 @@ function modelTable({ models }: CompareResults): string {
 }
 
 function finalTable({ models }: CompareResults, modalities: readonly string[]): string {
-  return html(
+  return table(
     models.map(({ name, final }) => [
       escapeHtml(name),
       ...modalities.flatMap((modality) => SPLITS.map((split) => final[split][modality]?.mean.toFixed(4) ?? '–')),
@@ -256,7 +259,7 @@ function finalTable({ models }: CompareResults, modalities: readonly string[]): 
 }
 
 function flatTable({ flat }: CompareResults, modalities: readonly string[]): string {
-  return html(
+  return table(
     modalities.map((modality) => [
       escapeHtml(modality),
       ...SPLITS.map((split) => {

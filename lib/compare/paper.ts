@@ -60,14 +60,10 @@ export const PAPER: readonly PaperRow[] = [
   row('Transfusion', '7B', 'mot', { image: ['.30', '.374'], text: ['about 1', ''] }),
 ];
 
-/** The paper's setting that a model config is like; undefined: none. */
-export function paperSetting(model: {
-  modalities: readonly string[];
-  diffusion?: unknown;
-}): PaperRow['setting'] | undefined {
-  const has = (...names: string[]): boolean =>
-    model.modalities.length === names.length && names.every((name) => model.modalities.includes(name));
-  if (model.diffusion) return 'Transfusion';
-  if (has('text', 'image')) return 'Chameleon';
-  return has('text', 'image', 'speech') ? 'Chameleon + Speech' : undefined;
+/** The paper's setting that is like a model's; undefined: none. @param modalities Those that have a loss. */
+export function paperSetting(modalities: readonly string[], diffusion: boolean): PaperRow['setting'] | undefined {
+  if (diffusion) return 'Transfusion';
+  const names = [...modalities].sort().join(' ');
+  if (names === 'image text') return 'Chameleon';
+  return names === 'image speech text' ? 'Chameleon + Speech' : undefined;
 }

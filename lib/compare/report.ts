@@ -8,7 +8,7 @@ import { Model } from '../model/model.js';
 import { readMetrics } from '../train/metrics.js';
 import { modelOptions } from '../train/run.js';
 import { CONFIG_FILE, METRICS_FILE } from '../train/run_folder.js';
-import { parseComparison, type Comparison, type PlannedRun } from './config.js';
+import { parseComparison, type ComparisonPlan, type PlannedRun } from './config.js';
 import { runCurves, type RunCurves } from './curves.js';
 import { PAGE_FILE, readState, RESULTS_FILE, type ComparisonState } from './folder.js';
 import { renderComparison } from './html.js';
@@ -52,7 +52,7 @@ export function writeComparisonReport(out: string): { page: string; results: Com
 
 /** Models with their finished runs; models without any are left out. */
 function finishedModels(
-  comparison: Comparison,
+  comparison: ComparisonPlan,
   { data }: ComparisonState,
 ): { models: ComparedModel[]; missing: PlannedRun[] } {
   const missing: PlannedRun[] = [];
@@ -88,7 +88,7 @@ function finishedRun({ config }: PlannedRun): RunCurves | undefined {
 }
 
 function warningsOf(
-  comparison: Comparison,
+  comparison: ComparisonPlan,
   { machines }: ComparisonState,
   models: readonly ComparedModel[],
   missing: readonly PlannedRun[],

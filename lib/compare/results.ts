@@ -1,7 +1,7 @@
 import type { ModelConfig } from '../config/model_config.js';
 import type { Machine } from '../machine.js';
 import type { Curve } from '../report/data.js';
-import { estimateMatch, type Estimate, type RunCurve } from './bootstrap.js';
+import { estimateMatch, type FractionEstimate, type RunCurve } from './bootstrap.js';
 import { SPLITS, type CurveSplit, type RunCurves } from './curves.js';
 import { PAPER, PAPER_SOURCE, paperSetting, type PaperRow } from './paper.js';
 import { smoothCurve } from './smooth.js';
@@ -43,7 +43,7 @@ export interface MatchResult {
   split: CurveSplit;
   modality: string;
   /** `steps`, `flops`, `seconds`: fraction of the baseline's, as fitted slope and as ratio at the end point. */
-  measures: Record<string, { slope: Estimate; end: Estimate }>;
+  measures: Record<string, { slope: FractionEstimate; end: FractionEstimate }>;
   /** Whether the model reached the baseline's lowest loss; if not, slope and end are of the losses that it reached. */
   reached: boolean;
   /** Not reached: at the baseline's lowest loss the fraction of steps is more than this. */
@@ -155,7 +155,8 @@ export function compareResults(input: CompareInput): CompareResults {
         modalitiesOf(baseline, split).flatMap((modality) => matchOf(baseline, model, split, modality, from) ?? []),
       ),
     );
-  const setting = paperSetting(baseline.config);
+  const { diffusion } = baseline.config as { diffusion?: unknown };
+  const setting = paperSetting(modalitiesOf(baseline, 'train'), diffusion !== undefined);
   return {
     format: 'mot-compare',
     version: 1,

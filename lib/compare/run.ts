@@ -1,3 +1,4 @@
+import type { DatasetManifest } from '../data/dataset.js';
 import { readManifest } from '../data/manifest.js';
 import type { PrepareProgress } from '../data/prepare_progress.js';
 import { MotError } from '../errors.js';
@@ -11,7 +12,7 @@ import { datasetFolder } from '../train/prepared.js';
 import { silent, type Progress } from '../train/progress.js';
 import { modelForDataset, modelOptions, runTraining } from '../train/run.js';
 import { changedSettings } from '../train/run_folder.js';
-import type { Comparison, PlannedRun } from './config.js';
+import type { ComparisonPlan, PlannedRun } from './config.js';
 import { writeState } from './folder.js';
 import { RemainingTime } from './remaining.js';
 import { FLOPS_TOLERANCE } from './results.js';
@@ -71,7 +72,7 @@ interface CheckedRun extends PlannedRun {
  * @throws MotError ERR_CONFIG, ERR_DATA, ERR_FILE_WRITE, ERR_NOT_FINITE.
  */
 export async function runComparison(
-  comparison: Comparison,
+  comparison: ComparisonPlan,
   options: ComparisonOptions = {},
 ): Promise<ComparisonResult> {
   const { progress = silent, preparation, stop, onModels = () => {} } = options;
@@ -87,7 +88,7 @@ export async function runComparison(
   if (!comparison.allowRepeats) checkDocuments(firstRun!.config.train, documents, tokens);
 
   const runs = comparison.runs.map((run): CheckedRun => {
-    const modelConfig = modelForDataset(run.config, manifest);
+    const modelConfig = modelOf(run, manifest);
     const checkpoint = latestCheckpoint(run.config.out, () => {});
     const changes = checkpoint
       ? changedSettings(checkpoint, { ...run.config, model: modelConfig }, manifest.fingerprint, FREE_KEYS)
@@ -131,9 +132,19 @@ export async function runComparison(
   return { out: comparison.out, finished, runs: runs.length };
 }
 
+/** The model of a run on the data set. MotError that names the model. */
+function modelOf({ model, config }: PlannedRun, manifest: DatasetManifest): ModelConfig {
+  try {
+    return modelForDataset(config, manifest);
+  } catch (cause) {
+    if (!(cause instanceof MotError)) throw cause;
+    throw new MotError(cause.code, `${model}: ${cause.message}`, { cause });
+  }
+}
+
 /** Parameters and FLOPs of every model, the baseline first. */
 function summarize(
-  { baseline, models }: Comparison,
+  { baseline, models }: ComparisonPlan,
   runs: readonly CheckedRun[],
   documentLength: number,
 ): ModelSummary[] {

@@ -1,4 +1,4 @@
-import type { Estimate } from './bootstrap.js';
+import type { FractionEstimate } from './bootstrap.js';
 import type { CompareResults, MatchResult } from './results.js';
 
 /** `.345`, `1.20`: as the paper writes fractions. */
@@ -7,7 +7,7 @@ export function fraction(value: number): string {
 }
 
 /** `.345 [.310, .380]`; `∞` is an interval without an upper end. */
-export function estimateText({ value, low, high }: Estimate): string {
+export function estimateText({ value, low, high }: FractionEstimate): string {
   if (value === null) return '–';
   if (low === null) return fraction(value);
   return `${fraction(value)} [${fraction(low)}, ${high === null ? '∞' : fraction(high)}]`;
@@ -18,7 +18,8 @@ export function matchRemark({ reached, at_least, at_most, covered }: MatchResult
   if (at_most !== null) return `better from its first point on: less than ${fraction(at_most)}`;
   if (reached) return '';
   if (covered === 0) return `never as good: more than ${fraction(at_least!)}`;
-  return `did not reach the baseline's lowest loss (more than ${fraction(at_least!)} there); fitted up to ${Math.round(100 * covered)} % of the baseline's run`;
+  const share = Math.round(100 * covered);
+  return `baseline's lowest loss not reached (there: more than ${fraction(at_least!)}); pairs up to ${share} % of its run`;
 }
 
 /** The results as lines for a terminal: fractions of the baseline's steps, slopes. */

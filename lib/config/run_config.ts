@@ -71,26 +71,30 @@ export function parseRunConfig(source: ConfigSource, defaultOut: string): RunCon
   const config = parseWith(runConfigSchema, { out: defaultOut, ...withPresets(source) }, 'run config', {
     where: source.where,
   });
-  // Mistakes in the model are told now, not after minutes of preparing data. What the data set decides is filled in.
-  const { latents } = config.data.prepare;
-  const modalities = latents ? ['text', 'image'] : ['text', 'image', 'speech'];
+  checkModel(config, source.where);
+  return config;
+}
+
+/** Tells mistakes in the model now, not after minutes of preparing data. What the data set decides is filled in. */
+function checkModel({ data, model: given }: RunConfig, where: ConfigSource['where']): void {
+  const { latents, spoken } = data.prepare;
+  const modalities = latents || spoken === 0 ? ['text', 'image'] : ['text', 'image', 'speech'];
   const patchDim = latents && 3 * latents.patch_size ** 2;
-  const model: RunConfig['model'] = { vocab: 2, modalities, ...config.model };
-  if (config.data.dataset === EMBEDDED)
-    Object.assign(model, diffusionOfRun(config.model, patchDim ? { image: patchDim } : {}));
-  else if (isGroup(config.model['diffusion'])) model['diffusion'] = { patch_dim: 1, ...config.model['diffusion'] };
-  const { diffusion: parsed } = parseModelConfig(model, {
-    what: MODEL,
-    where: (key) => source.where(['model', ...key]),
-  });
-  const steps = parsed?.steps ?? DIFFUSION_STEPS;
-  const cap = config.data.diffusion.max_timestep_image_first ?? 0;
+  const model: RunConfig['model'] = { vocab: 2, modalities, ...given };
+  if (data.dataset === EMBEDDED) Object.assign(model, diffusionOfRun(given, patchDim ? { image: patchDim } : {}));
+  else {
+    if (isGroup(given['diffusion'])) model['diffusion'] = { patch_dim: 1, ...given['diffusion'] };
+    // Other data sets have modalities of their own; they are there already, and their model is checked against them.
+    if (given['modalities'] === undefined) for (const key of ['towers', 'loss_weight', 'experts']) delete model[key];
+  }
+  const { diffusion } = parseModelConfig(model, { what: MODEL, where: (key) => where(['model', ...key]) });
+  const steps = diffusion?.steps ?? DIFFUSION_STEPS;
+  const cap = data.diffusion.max_timestep_image_first ?? 0;
   if (cap >= steps)
     throw new MotError(
       'ERR_CONFIG',
-      `run config: ${source.where(['data', 'diffusion', 'max_timestep_image_first'])}data.diffusion.max_timestep_image_first is ${cap}, but timesteps are 0 to ${steps - 1}; lower it.`,
+      `run config: ${where(['data', 'diffusion', 'max_timestep_image_first'])}data.diffusion.max_timestep_image_first is ${cap}, but timesteps are 0 to ${steps - 1}; lower it.`,
     );
-  return config;
 }
 
 /** What a preset stands for in each part of a run config. Its ids and modalities are left to the data set. */
@@ -100,7 +104,7 @@ const PRESET_PARTS = {
 };
 
 /** Puts presets in the place of `model.preset` and `train.preset`. */
-function withPresets({ value, where }: ConfigSource): Record<string, unknown> {
+export function withPresets({ value, where }: ConfigSource): Record<string, unknown> {
   const all = { ...value };
   for (const [part, keysOf] of Object.entries(PRESET_PARTS)) {
     const given = value[part];

@@ -24,8 +24,9 @@ export async function datasetFolder(
 /** Vocabulary of a run's data set, without preparing it: that of the embedded set follows from its options. */
 export function vocabularyOf({ data }: RunConfig): Vocabulary {
   if (data.dataset !== EMBEDDED) return readManifest(data.dataset).vocabulary;
-  const { text_vocabulary, image_stages, image_codes, speech_units, latents } = data.prepare;
+  const { spoken, text_vocabulary, image_stages, image_codes, speech_units, latents } = data.prepare;
   const text: [string, number] = ['text', text_vocabulary];
   if (latents) return makeVocabulary([text, ['image', 1]], { image: 3 * latents.patch_size ** 2 });
-  return makeVocabulary([text, ['image', image_stages * image_codes], ['speech', speech_units]]);
+  const image: [string, number] = ['image', image_stages * image_codes];
+  return makeVocabulary(spoken > 0 ? [text, image, ['speech', speech_units]] : [text, image]);
 }

@@ -6,10 +6,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { readComparison } from '../../lib/compare/config.js';
+import { parseComparison, readComparison } from '../../lib/compare/config.js';
 import { writeComparisonReport } from '../../lib/compare/report.js';
 import type { CompareResults } from '../../lib/compare/results.js';
 import { runComparison } from '../../lib/compare/run.js';
+import { silent } from '../../lib/train/progress.js';
 import { isStep, readMetrics } from '../../lib/train/metrics.js';
 import { writeTinyDataset } from '../train/tiny_dataset.js';
 
@@ -174,19 +175,25 @@ describe('mot compare', () => {
 });
 
 describe('refused before any training', () => {
-  const refused = (overrides: string[], code: string, message: RegExp): void => {
-    const { status, stderr } = mot('compare', config, ...overrides);
-    expect({ status, stderr }).toMatchObject({ status: 1, stderr: expect.stringMatching(message) });
-    expect(stderr).toContain(`[${code}]`);
-    expect(stderr).not.toMatch(/run \d of/);
+  const refused = async (overrides: string[], code: string, message: RegExp): Promise<void> => {
+    const said: string[] = [];
+    const say = (sentence: string): void => void said.push(sentence);
+    const run = async (): Promise<unknown> =>
+      runComparison(readComparison(config, overrides), { progress: { ...silent, say } });
+    await expect(run()).rejects.toMatchObject({ code, message: expect.stringMatching(message) });
+    expect(said).toEqual([]);
   };
 
-  test('an interrupted comparison whose config changed', () => {
+  test('an interrupted comparison whose config changed', async () => {
     const changed = (...overrides: string[]) => [`out=${out('whole')}`, ...overrides];
-    refused(changed('train.lr=0.02'), 'ERR_CONFIG', /of dense, train\.lr was 0\.01 and is now 0\.02/);
-    refused(changed('compare.models.mot.ffn_dim=56'), 'ERR_CONFIG', /of mot, model\.ffn_dim was 48 and is now 56/);
-    refused(changed('train.validate_every=20'), 'ERR_CONFIG', /train\.validate_every was 10 and is now 20/);
-    refused(changed('train.steps=90'), 'ERR_CONFIG', /train\.steps was 60 and is now 90/);
+    await refused(changed('train.lr=0.02'), 'ERR_CONFIG', /of dense, train\.lr was 0\.01 and is now 0\.02/);
+    await refused(
+      changed('compare.models.mot.ffn_dim=56'),
+      'ERR_CONFIG',
+      /of mot, model\.ffn_dim was 48 and is now 56/,
+    );
+    await refused(changed('train.validate_every=20'), 'ERR_CONFIG', /train\.validate_every was 10 and is now 20/);
+    await refused(changed('train.steps=90'), 'ERR_CONFIG', /train\.steps was 60 and is now 90/);
   });
 
   test('a run that would see documents again, unless that is allowed', async () => {
@@ -202,7 +209,7 @@ describe('refused before any training', () => {
   });
 
   test.each<[string, RegExp]>([
-    ['compare.models.mot.towers={mlp: {text: a, image: b}}', /compare\.models\.mot\.towers.*gives no tower to speech/],
+    ['compare.models.mot.towers={mlp: {text: a, image: b}}', /mot: .*towers\.mlp gives no tower to speech/],
     ['compare.models.mot.ffn=3', /compare\.models\.mot\.ffn: unknown key ffn; known keys: vocab/],
     ['compare.baseline=none', /compare\.baseline: none is none of the models dense, mot/],
     ['compare.seeds={dense: [0]}', /compare\.seeds: gives no seeds to mot/],
@@ -220,5 +227,34 @@ describe('refused before any training', () => {
       status: 1,
       stderr: expect.stringMatching(/holds no comparison.*ERR_FILE_OPEN/),
     });
+  });
+});
+
+describe('configs', () => {
+  test('a preset and keys of a model take the place of shared ones', () => {
+    const source = {
+      model: { preset: 'emoji-tiny-dense', z_loss: 0.25 },
+      train: { steps: 20, warmup_steps: 2 },
+      compare: { models: { dense: {}, mot: { preset: 'emoji-tiny-mot' }, wide: { ffn_dim: 640 } }, seeds: [4] },
+    };
+    const { runs } = parseComparison({ value: source, where: () => '' }, 'runs/x');
+    expect(runs.map(({ model, config: { out: run, train } }) => [model, run, train.seed])).toEqual([
+      ['dense', 'runs/x/dense-seed4', 4],
+      ['mot', 'runs/x/mot-seed4', 4],
+      ['wide', 'runs/x/wide-seed4', 4],
+    ]);
+    const [dense, moT, wide] = runs.map(({ config: { model } }) => model);
+    expect(dense).toMatchObject({ untied: false, z_loss: 0.25 });
+    expect(moT).toMatchObject({ untied: true, z_loss: 1e-5 });
+    expect(wide).toEqual({ ...dense, ffn_dim: 640 });
+  });
+
+  const recipes = fileURLToPath(new URL('../../../recipes/', import.meta.url));
+  test.each(readdirSync(recipes).filter((file) => file.startsWith('compare-')))('%s', (file) => {
+    const { baseline, models, runs, out: folderOfRecipe } = readComparison(join(recipes, file));
+    expect([baseline, models[0], folderOfRecipe]).toEqual(['dense', 'dense', `runs/${file.replace('.yaml', '')}`]);
+    // The same batches for every model.
+    for (const { config: run } of runs)
+      expect({ ...run.train, seed: 0 }).toEqual({ ...runs[0]!.config.train, seed: 0 });
   });
 });
