@@ -197,7 +197,7 @@ describe('refused before any training', () => {
   });
 
   test('a run that would see documents again, unless that is allowed', async () => {
-    refused(
+    await refused(
       [`out=${out('long')}`, 'train.steps=1000'],
       'ERR_CONFIG',
       /data set has 1200.*data\.prepare\.documents=\d+/,
