@@ -31,7 +31,7 @@ export function registerEval(program: Command): void {
       '--samples <n>',
       'scenes of a split for which it generates; 0: losses only',
       wholeNumber('--samples', 0),
-      100,
+      200,
     )
     .option(
       '--documents <n>',
@@ -125,6 +125,7 @@ function splitTable({ documents, losses, retrieval, captions, speech }: SplitEva
   }
   if (captions) {
     rate('caption, exact match', captions.exact);
+    rate('caption, concept right', captions.concept);
     rate('caption, edit distance', captions.editDistance);
   }
   if (speech) rate('speech, unit error rate', speech.unitErrorRate);

@@ -25,7 +25,7 @@ export interface EvaluateOptions {
   splits?: readonly EvaluatedSplit[];
   /** Documents of a split whose losses are taken. Default: all. */
   documents?: number;
-  /** Scenes of a split for which the model generates; 0: losses only. Default 100. */
+  /** Scenes of a split for which the model generates; 0: losses only. Default 200. */
   samples?: number;
   /** Of the draws. Default 0. */
   seed?: number;
@@ -65,7 +65,7 @@ const SEQUENCES = 32;
  * @throws MotError ERR_FILE_OPEN, ERR_FILE_FORMAT, ERR_ABORTED.
  */
 export async function evaluateRun(run: string, options: EvaluateOptions = {}): Promise<RunEvaluation> {
-  const { splits = EVALUATED_SPLITS, documents = Infinity, samples = 100, seed = 0, threads = 0 } = options;
+  const { splits = EVALUATED_SPLITS, documents = Infinity, samples = 200, seed = 0, threads = 0 } = options;
   const { progress = silentPreparation, signal } = options;
   await using opened = await openRun(options.step === undefined ? run : checkpointFolder(run, options.step), {
     threads,

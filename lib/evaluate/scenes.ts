@@ -25,6 +25,8 @@ export interface SceneMetrics {
   /** From picture to caption, each judged by the phrasing that is nearest to it. */
   captions?: {
     exact: Estimate;
+    /** Captions of the right concept, in whatever style on whatever background. */
+    concept: Estimate;
     /** Edits of characters over the length of the longer one; mean. */
     editDistance: Estimate;
   };
@@ -62,7 +64,7 @@ export async function evaluateScenes(
     const drawn = await staged('drawing', scenes.length, (onDone) => generator.draw(captions, onDone));
     metrics.retrieval = retrieval(references, scenes, drawn, tokenizers);
     const named = await staged('naming', scenes.length, (onDone) => generator.name(pictures, onDone));
-    metrics.captions = judgeCaptions(scenes, named, seed);
+    metrics.captions = judgeCaptions(scenes, named, (concept) => references.captionsOf(concept), seed);
   } else {
     skip(`${split}: retrieval, captions`, 'the model has no pictures.');
   }
@@ -114,10 +116,11 @@ export function retrievalRates(
   return { top1: within(1), top5: within(5) };
 }
 
-/** Captions against the scenes that they should describe, in whatever phrasing. */
+/** Captions against the scenes that they should describe, in whatever phrasing. `captionsOf`: all that name a concept. */
 export function judgeCaptions(
-  scenes: readonly Pick<SceneReference, 'phrasings'>[],
+  scenes: readonly Pick<SceneReference, 'concept' | 'phrasings'>[],
   captions: readonly string[],
+  captionsOf: (concept: number) => ReadonlySet<string>,
   seed: number,
 ): NonNullable<SceneMetrics['captions']> {
   const distances = scenes.map(({ phrasings }, i) =>
@@ -125,6 +128,7 @@ export function judgeCaptions(
   );
   return {
     exact: wilson(distances.filter((distance) => distance === 0).length, distances.length),
+    concept: wilson(scenes.filter(({ concept }, i) => captionsOf(concept).has(captions[i]!)).length, scenes.length),
     editDistance: bootstrapRatio(
       distances,
       distances.map(() => 1),

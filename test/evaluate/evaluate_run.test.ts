@@ -144,7 +144,7 @@ describe('a generator that is always right, and one that mixes scenes up', () =>
         concepts: 30,
         chance: { top1: 1 / 30 },
       },
-      captions: { exact: { value: 1 }, editDistance: { value: 0 } },
+      captions: { exact: { value: 1 }, concept: { value: 1 }, editDistance: { value: 0 } },
       speech: { unitErrorRate: { value: 0 } },
     });
     // Tokens lose little of the picture.
@@ -155,6 +155,7 @@ describe('a generator that is always right, and one that mixes scenes up', () =>
     const metrics = await evaluateWith(oracle(1));
     expect(metrics.retrieval!.top1.value).toBeLessThan(0.5);
     expect(metrics.captions!.exact.value).toBe(0);
+    expect(metrics.captions!.concept.value).toBeLessThan(0.5);
     expect(metrics.captions!.editDistance.value).toBeGreaterThan(0.3);
     expect(metrics.speech!.unitErrorRate.value).toBeGreaterThan(0.3);
   });

@@ -132,10 +132,22 @@ describe('retrieval', () => {
 });
 
 test('a caption is right in whatever phrasing', () => {
-  const scenes = [{ phrasings: ['red cat', 'cat in red'] }, { phrasings: ['blue dog'] }];
-  expect(judgeCaptions(scenes, ['cat in red', 'blue log'], 0)).toMatchObject({
-    exact: { value: 0.5, count: 2 },
-    editDistance: { value: 1 / 16, count: 2 },
+  const scenes = [
+    { concept: 0, phrasings: ['red cat', 'cat in red'] },
+    { concept: 1, phrasings: ['blue dog'] },
+    { concept: 1, phrasings: ['red dog'] },
+  ];
+  const captionsOf = (concept: number): Set<string> =>
+    new Set(
+      [
+        ['red cat', 'cat in red'],
+        ['blue dog', 'red dog'],
+      ][concept],
+    );
+  expect(judgeCaptions(scenes, ['cat in red', 'blue log', 'blue dog'], captionsOf, 0)).toMatchObject({
+    exact: { value: 1 / 3, count: 3 },
+    concept: { value: 2 / 3, count: 3 },
+    editDistance: { value: (1 / 8 + 4 / 8) / 3, count: 3 },
   });
 });
 

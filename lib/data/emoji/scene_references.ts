@@ -8,7 +8,7 @@ import type { EmojiOptions } from './options.js';
 import { findDataPackages, type DataPackage } from './packages.js';
 import { clipKey, speakClips, startEmojiPool } from './pieces.js';
 import { renderSprites, SIDE, type Sprite } from './render.js';
-import { describe, SceneStream, type Scene } from './scene.js';
+import { COLOURS, describe, SceneStream, type Scene } from './scene.js';
 import { drawScene } from './sprite_codes.js';
 import { joinUnits } from './tokens.js';
 
@@ -83,7 +83,7 @@ export class SceneReferences {
     const { phrasings } = this.#options;
     return Array.from({ length: Math.min(count, this.#stream.singles(split)) }, (_, i) => {
       const scene = this.#stream.single(split, i);
-      const captions = Array.from({ length: phrasings }, (_, phrasing) => describe(this.#world, scene, phrasing));
+      const captions = this.#captions(scene);
       const caption = captions[i % phrasings]!;
       return {
         scene,
@@ -102,6 +102,16 @@ export class SceneReferences {
       pictures: this.#world.glyphs.map((_, glyph) => this.#draw({ layout: 'single', glyphs: [glyph], colour }).data),
       concepts: this.#world.glyphs.map(({ concept }) => concept),
     };
+  }
+
+  /** Every caption of a scene with one emoji of a concept: in all styles and skin tones, on all backgrounds. */
+  captionsOf(concept: number): Set<string> {
+    const captions = new Set<string>();
+    for (const [glyph, { concept: shown }] of this.#world.glyphs.entries())
+      for (let colour = 0; shown === concept && colour < COLOURS.length; colour++)
+        for (const caption of this.#captions({ layout: 'single', glyphs: [glyph], colour }))
+          captions.add(caption.join(' '));
+    return captions;
   }
 
   /** Units of spoken captions: for each its units in every voice of the data set. */
@@ -129,6 +139,12 @@ export class SceneReferences {
     return captions.map((caption) =>
       voices.map((voice) => joinUnits(caption.map((text) => units.get(clipKey(voice, text))!))),
     );
+  }
+
+  /** The pieces of a scene's caption, in every phrasing of the data set. */
+  #captions(scene: Scene): string[][] {
+    const { phrasings } = this.#options;
+    return Array.from({ length: phrasings }, (_, phrasing) => describe(this.#world, scene, phrasing));
   }
 
   #draw(scene: Scene): Picture {
