@@ -15,6 +15,8 @@ export interface TarMember {
   bytes?: Uint8Array;
   /** Why it cannot be used. */
   reason?: string;
+  /** The archive cannot be read beyond it. */
+  last?: true;
 }
 
 /** Bytes in order, as much as asked for. */
@@ -65,8 +67,8 @@ class ByteReader {
 }
 
 /**
- * The members of an archive that are files, in their order, and what is wrong with others. Ends with a member without a
- * name where the archive is broken: what follows cannot be read.
+ * The members of an archive that are files, in their order, and what is wrong with others. Where the archive is broken,
+ * the last one says so; its name is '' unless it is known in which member that is.
  *
  * @param limit Bytes of a member at most.
  */
@@ -74,7 +76,7 @@ export async function* tarMembers(chunks: AsyncIterable<Uint8Array>, limit: numb
   const reader = new ByteReader(chunks);
   let longName: string | undefined;
   let longSize: number | undefined;
-  const broken = (reason: string): TarMember => ({ name: '', size: 0, reason });
+  const broken = (reason: string, name = ''): TarMember => ({ name, size: 0, reason, last: true });
   try {
     for (;;) {
       const header = await reader.read(BLOCK);
@@ -126,7 +128,7 @@ export async function* tarMembers(chunks: AsyncIterable<Uint8Array>, limit: numb
         continue;
       }
       const bytes = await reader.read(size);
-      if (bytes.length < size) return yield broken(`the archive is cut short within ${name}`);
+      if (bytes.length < size) return yield broken('the archive is cut short within it', name);
       yield { name, size, bytes };
       if (!(await reader.skip(padding))) return;
     }

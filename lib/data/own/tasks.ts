@@ -140,12 +140,12 @@ async function* planTar(base: { source: number; file: string }, file: SourceFile
   try {
     for await (const member of tarMembers(chunks, limit)) {
       const [, key = member.name, extension = ''] = MEMBER.exec(member.name) ?? [];
-      // A sample in the middle of which the archive breaks is not whole.
-      if (member.name === '') current = undefined;
+      // The sample before a break may lack what would have followed.
+      if (member.last && member.name === '') current = undefined;
       if (current?.key !== key) {
         finish();
         if (samples.length >= TASK_DOCUMENTS || bytes >= TASK_BYTES) yield task();
-        if (member.name !== '') current = { key, members: [], bad: false };
+        if (!member.last) current = { key, members: [], bad: false };
       }
       if (member.reason !== undefined) {
         skips.push({ place: member.name === '' ? {} : { member: member.name }, reason: member.reason });
