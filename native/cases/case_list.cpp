@@ -40,6 +40,9 @@ const std::vector<OpCase>& op_cases() {
     add_qk_norm_rope_cases(list);
     add_attention_cases(list);
     add_swiglu_cases(list);
+    add_router_cases(list);
+    add_routing_cases(list);
+    add_dispatch_cases(list);
     add_linear_cross_entropy_cases(list);
     add_grad_norm_cases(list);
     add_adamw_cases(list);

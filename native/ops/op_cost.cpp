@@ -114,6 +114,37 @@ OpCost op_cost(const SwigluBackward& p) {
   return {12 * elements, bytes_of(p.gate_up) + bytes_of(p.d_out) + bytes_of(p.d_gate_up)};
 }
 
+OpCost op_cost(const RouterForward& p) {
+  const double elements = rows_of(p.segments) * static_cast<double>(p.probs.cols);
+  return {5 * elements, 8 * elements};
+}
+
+OpCost op_cost(const RouterBackward& p) {
+  const double elements = rows_of(p.segments) * static_cast<double>(p.probs.cols);
+  return {5 * elements, 16 * elements};
+}
+
+OpCost op_cost(const RoutingExpertChoice& p) {
+  const double elements = rows_of(p.segments) * static_cast<double>(p.probs.cols);
+  return {0, 8 * elements + 8 * static_cast<double>(p.out.end - p.out.begin)};
+}
+
+OpCost op_cost(const RoutingTokenChoice& p) {
+  const double elements = rows_of(p.segments) * static_cast<double>(p.probs.data ? p.probs.cols : 1);
+  return {0, 8 * elements + 8 * static_cast<double>(p.out.end - p.out.begin)};
+}
+
+OpCost op_cost(const DispatchCopy& p) {
+  // As many rows are read as are written.
+  const double elements = static_cast<double>(p.out.rows) * static_cast<double>(p.out.cols);
+  return {0, bytes_of(p.out) + elements * static_cast<double>(dtype_size(p.x.dtype))};
+}
+
+OpCost op_cost(const DispatchSum& p) {
+  const double elements = static_cast<double>(p.x.rows) * static_cast<double>(p.x.cols);
+  return {elements, bytes_of(p.x) + bytes_of(p.addend) + bytes_of(p.out)};
+}
+
 OpCost op_cost(const LinearCrossEntropy& p) {
   const double products =
       2.0 * static_cast<double>(p.x.rows) * static_cast<double>(p.x.cols) * static_cast<double>(p.weight.rows);

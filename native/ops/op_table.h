@@ -6,36 +6,45 @@
 #pragma once
 #include "ops/adamw.h"
 #include "ops/attention.h"
+#include "ops/dispatch.h"
 #include "ops/embedding.h"
 #include "ops/grad_norm.h"
 #include "ops/grouped_gemm.h"
 #include "ops/linear_cross_entropy.h"
 #include "ops/qk_norm_rope.h"
 #include "ops/rms_norm.h"
+#include "ops/router.h"
+#include "ops/routing.h"
 #include "ops/swiglu.h"
 
 namespace mot {
 
 // X(function, parameter struct): the one list from which the table, the dispatch and the checks are made.
-#define MOT_OPS(X)                             \
-  X(embedding_forward, EmbeddingForward)       \
-  X(embedding_backward, EmbeddingBackward)     \
-  X(rms_norm_forward, RmsNormForward)          \
-  X(rms_norm_backward, RmsNormBackward)        \
-  X(grouped_gemm_forward, GroupedGemmForward)  \
-  X(grouped_gemm_d_x, GroupedGemmDx)           \
-  X(grouped_gemm_d_w, GroupedGemmDw)           \
-  X(qk_norm_rope_forward, QkNormRopeForward)   \
-  X(qk_norm_rope_backward, QkNormRopeBackward) \
-  X(attention_forward, AttentionForward)       \
-  X(attention_backward, AttentionBackward)     \
-  X(swiglu_forward, SwigluForward)             \
-  X(swiglu_backward, SwigluBackward)           \
-  X(linear_cross_entropy, LinearCrossEntropy)  \
-  X(grad_norm, GradNorm)                       \
+#define MOT_OPS(X)                              \
+  X(embedding_forward, EmbeddingForward)        \
+  X(embedding_backward, EmbeddingBackward)      \
+  X(rms_norm_forward, RmsNormForward)           \
+  X(rms_norm_backward, RmsNormBackward)         \
+  X(grouped_gemm_forward, GroupedGemmForward)   \
+  X(grouped_gemm_d_x, GroupedGemmDx)            \
+  X(grouped_gemm_d_w, GroupedGemmDw)            \
+  X(qk_norm_rope_forward, QkNormRopeForward)    \
+  X(qk_norm_rope_backward, QkNormRopeBackward)  \
+  X(attention_forward, AttentionForward)        \
+  X(attention_backward, AttentionBackward)      \
+  X(swiglu_forward, SwigluForward)              \
+  X(swiglu_backward, SwigluBackward)            \
+  X(router_forward, RouterForward)              \
+  X(router_backward, RouterBackward)            \
+  X(routing_expert_choice, RoutingExpertChoice) \
+  X(routing_token_choice, RoutingTokenChoice)   \
+  X(dispatch_copy, DispatchCopy)                \
+  X(dispatch_sum, DispatchSum)                  \
+  X(linear_cross_entropy, LinearCrossEntropy)   \
+  X(grad_norm, GradNorm)                        \
   X(adamw, Adamw)
 
-constexpr int32_t kOpTableVersion = 1;  // raised whenever a struct or the list changes
+constexpr int32_t kOpTableVersion = 2;  // raised whenever a struct or the list changes
 
 struct OpTable {
   int32_t version;

@@ -20,6 +20,9 @@ MOT_OPS(MOT_DECLARE_OP)
   X(qk_norm_rope_workspace)         \
   X(attention_workspace)            \
   X(swiglu_workspace)               \
+  X(router_workspace)               \
+  X(routing_workspace)              \
+  X(dispatch_workspace)             \
   X(linear_cross_entropy_workspace) \
   X(grad_norm_workspace)            \
   X(adamw_workspace)

@@ -20,19 +20,23 @@ static inline void sigmoid(Vec (&x)[kCount]) {
   for (int i = 0; i < kCount; i++) x[i] = reciprocal(1.f + x[i]);
 }
 
-template <class T, class Out>
+// kScaled: times the row's factor.
+template <bool kScaled, class T, class Out>
 static void forward_row(const SwigluForward& p, int64_t n) {
   const int64_t F = p.out.cols;
   const T *gate_row = row_of<T>(p.gate_up, n), *up_row = gate_row + F;
   Out* out = row_of<Out>(p.out, n);
+  const Vec scale = set1(kScaled ? p.row_scale[n] : 1.f);
   for_column_groups<kGroup>(F, [&]<int kCount>(int64_t f, auto part, Count<kCount>) {
     Vec gate[kCount], s[kCount];
     MOT_UNROLL
     for (int i = 0; i < kCount; i++) gate[i] = s[i] = load(gate_row + f + i * kWidth, part);
     sigmoid(s);
     MOT_UNROLL
-    for (int i = 0; i < kCount; i++)
-      store(out + f + i * kWidth, gate[i] * s[i] * load(up_row + f + i * kWidth, part), part);
+    for (int i = 0; i < kCount; i++) {
+      Vec value = gate[i] * s[i] * load(up_row + f + i * kWidth, part);
+      store(out + f + i * kWidth, kScaled ? value * scale : value, part);
+    }
   });
 }
 
@@ -42,19 +46,23 @@ int swiglu_forward(const Context* context, const SwigluForward* params) {
   parallel_rows(context, p.out.rows, [&](int64_t begin, int64_t end) {
     with_type(p.gate_up.dtype, [&](auto t) {
       with_type(p.out.dtype, [&](auto out) {
-        for (int64_t n = begin; n < end; n++) forward_row<decltype(t), decltype(out)>(p, n);
+        for (int64_t n = begin; n < end; n++)
+          p.row_scale ? forward_row<true, decltype(t), decltype(out)>(p, n)
+                      : forward_row<false, decltype(t), decltype(out)>(p, n);
       });
     });
   });
   return 0;
 }
 
-template <class T, class DOut, class DGateUp>
+template <bool kScaled, class T, class DOut, class DGateUp>
 static void backward_row(const SwigluBackward& p, int64_t n) {
   const int64_t F = p.d_out.cols;
   const T *gate_row = row_of<T>(p.gate_up, n), *up_row = gate_row + F;
   const DOut* d_out_row = row_of<DOut>(p.d_out, n);
   DGateUp *d_gate = row_of<DGateUp>(p.d_gate_up, n), *d_up = d_gate + F;
+  const Vec scale = set1(kScaled ? p.row_scale[n] : 1.f);
+  Vec d_scale[kGroup] = {};
   for_column_groups<kGroup>(F, [&]<int kCount>(int64_t f, auto part, Count<kCount>) {
     Vec gate[kCount], s[kCount];
     MOT_UNROLL
@@ -64,10 +72,15 @@ static void backward_row(const SwigluBackward& p, int64_t n) {
     for (int i = 0; i < kCount; i++) {
       const int64_t at = f + i * kWidth;
       Vec up = load(up_row + at, part), d_out_s = load(d_out_row + at, part) * s[i];
+      if constexpr (kScaled) {
+        d_scale[i] = fma(d_out_s * gate[i], up, d_scale[i]);
+        d_out_s = d_out_s * scale;
+      }
       store(d_gate + at, d_out_s * up * fma(gate[i], 1.f - s[i], set1(1.f)), part);
       store(d_up + at, d_out_s * gate[i], part);
     }
   });
+  if constexpr (kScaled) p.d_row_scale[n] = reduce_add((d_scale[0] + d_scale[1]) + (d_scale[2] + d_scale[3]));
 }
 
 int swiglu_backward(const Context* context, const SwigluBackward* params) {
@@ -77,7 +90,9 @@ int swiglu_backward(const Context* context, const SwigluBackward* params) {
     with_type(p.gate_up.dtype, [&](auto t) {
       with_type(p.d_out.dtype, [&](auto d_out) {
         with_type(p.d_gate_up.dtype, [&](auto d_gate_up) {
-          for (int64_t n = begin; n < end; n++) backward_row<decltype(t), decltype(d_out), decltype(d_gate_up)>(p, n);
+          for (int64_t n = begin; n < end; n++)
+            p.row_scale ? backward_row<true, decltype(t), decltype(d_out), decltype(d_gate_up)>(p, n)
+                        : backward_row<false, decltype(t), decltype(d_out), decltype(d_gate_up)>(p, n);
         });
       });
     });
