@@ -25,7 +25,7 @@ OpCase make(const Size& s) {
                {"probs", s.rows, s.experts, Role::kAccumulate},
                {"place", s.rows, s.columns, Role::kInput, Store::kInt},
                {"d_gate", s.rows, s.experts},
-               {"d_logits", s.rows, s.experts, Role::kAccumulate}};
+               {"d_logits", s.rows, s.experts, s.padding ? Role::kAccumulate : Role::kOutput}};
   c.tensors[2].ints = place;
   c.tensors[4].slack = 4;  // differences of numbers that are near to each other
   if (s.balance) c.tensors.push_back({"d_balance", 1, s.experts});
