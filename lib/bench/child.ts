@@ -50,11 +50,17 @@ async function startup(): Promise<StartupTimes> {
   return { addonMs: loaded - begin, createMs: created - work, firstStepMs: end - created, processMs: end };
 }
 
-async function step(dtype: Dtype, threads: number, modalities: number, size: ModelSize): Promise<StepMemory> {
+async function step(
+  dtype: Dtype,
+  threads: number,
+  modalities: number,
+  experts: number,
+  size: ModelSize,
+): Promise<StepMemory> {
   const { Model } = await import('../model/model.js');
   const { makeBatch, modelConfig } = await import('./workload.js');
   const tokens = size.sequences * size.length;
-  await using model = await Model.create(modelConfig(size, modalities), { dtype, threads, tokens });
+  await using model = await Model.create(modelConfig(size, modalities, experts), { dtype, threads, tokens });
   await model.step([makeBatch(size, modalities)], { lr: 1e-4, step: 1 }); // touches all that any step does
   return { peakRssBytes: process.resourceUsage().maxRSS * 1024, planBytes: model.memory().arenaBytes };
 }
@@ -90,7 +96,7 @@ if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.a
   const [task, dtype, threads, what, ...more] = process.argv.slice(2);
   const tasks: Record<string, () => Promise<unknown>> = {
     startup,
-    step: () => step(dtype as Dtype, Number(threads), Number(what), JSON.parse(more[0]!) as ModelSize),
+    step: () => step(dtype as Dtype, Number(threads), Number(what), Number(more[0]), JSON.parse(more[1]!) as ModelSize),
     preset: () => preset(dtype as Dtype, Number(threads), what!, Number(more[0]), Number(more[1])),
   };
   process.stdout.write(`${JSON.stringify(await tasks[task!]!())}\n`);

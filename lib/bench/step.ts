@@ -8,8 +8,19 @@ import { medianRatio, summarize } from './statistics.js';
 import type { BenchCase, BenchContext, Dtype } from './types.js';
 import { makeBatch, modelConfig, shapeOf, stepFlops, STEP_SIZES, type ModelSize } from './workload.js';
 
+interface Contender {
+  label: string;
+  modalities: number;
+  experts: number;
+}
+
 /** Dense first: the others are held against it. */
-const CONTENDERS = [1, 2, 3];
+const CONTENDERS: readonly Contender[] = [
+  { label: 'dense', modalities: 1, experts: 0 },
+  { label: 'MoT 2', modalities: 2, experts: 0 },
+  { label: 'MoT 3', modalities: 3, experts: 0 },
+  { label: 'MoE 4x', modalities: 1, experts: 4 },
+];
 const ROUNDS = 5;
 
 /** First the rounds in which all contenders took turns, then those in turn with the peers. */
@@ -31,8 +42,8 @@ export async function timeSteps(context: BenchContext, sizes: readonly ModelSize
     for (const dtype of context.dtypes) {
       await context.progress(`step d ${size.d_model} ${dtype}`);
       const times = await timeContenders(context, size, dtype);
-      CONTENDERS.forEach((modalities, i) =>
-        cases.push(...casesOf(context, size, dtype, modalities, times[i]!, times[0]!)),
+      CONTENDERS.forEach((contender, i) =>
+        cases.push(...casesOf(context, size, dtype, contender, times[i]!, times[0]!)),
       );
     }
   return cases;
@@ -42,9 +53,11 @@ async function timeContenders(context: BenchContext, size: ModelSize, dtype: Dty
   const tokens = size.sequences * size.length;
   const models: Model[] = [];
   try {
-    for (const modalities of CONTENDERS)
-      models.push(await Model.create(modelConfig(size, modalities), { tokens, dtype, threads: context.threads }));
-    const batches = CONTENDERS.map((modalities) => makeBatch(size, modalities));
+    for (const { modalities, experts } of CONTENDERS)
+      models.push(
+        await Model.create(modelConfig(size, modalities, experts), { tokens, dtype, threads: context.threads }),
+      );
+    const batches = CONTENDERS.map(({ modalities }) => makeBatch(size, modalities));
     const times = CONTENDERS.map((): Times => ({ gradients: [], optimizer: [] }));
     const steps = CONTENDERS.map(() => 0);
     const timeStep = async (i: number): Promise<void> => {
@@ -61,7 +74,8 @@ async function timeContenders(context: BenchContext, size: ModelSize, dtype: Dty
     const rounds = context.repeats(ROUNDS);
     for (let round = 0; round <= rounds; round++) for (const i of models.keys()) await timeStep(i);
     if (context.peers)
-      for (const [i, modalities] of CONTENDERS.entries()) {
+      for (const [i, { modalities, experts }] of CONTENDERS.entries()) {
+        if (experts > 0) continue; // the peers' step has no experts
         const work = stepWork(size, modalities, batches[i]!, dtype);
         const [peers] = await context.peers.time([work], { turns: rounds, repeats: 1, beside: () => timeStep(i) });
         times[i]!.peers = peers!;
@@ -76,23 +90,30 @@ function casesOf(
   { threads, repeats }: BenchContext,
   size: ModelSize,
   dtype: Dtype,
-  modalities: number,
+  { label: name, modalities, experts }: Contender,
   times: Times,
   dense: Times,
 ): BenchCase[] {
-  const config = modelConfig(size, modalities);
-  const label = `${modalities === 1 ? 'dense' : `MoT ${modalities}`}, d ${size.d_model}, ${size.n_layers} layers`;
+  const config = modelConfig(size, modalities, experts);
+  const label = `${name}, d ${size.d_model}, ${size.n_layers} layers`;
   const tokens = size.sequences * size.length;
   const flops = stepFlops(config, makeBatch(size, modalities));
   const { parameters } = Model.describe(config, { tokens, dtype, threads });
-  const memory = inChild<StepMemory>('step', dtype, String(threads), String(modalities), JSON.stringify(size));
+  const memory = inChild<StepMemory>(
+    'step',
+    dtype,
+    String(threads),
+    String(modalities),
+    String(experts),
+    JSON.stringify(size),
+  );
   const gradients = summarize(times.gradients);
   const optimizer = summarize(times.optimizer);
   const peers = (part: string): PeerFields => (times.peers ? peerFields(times.peers, part) : {});
-  const shape = shapeOf(size, modalities);
+  const shape = shapeOf(size, modalities, experts);
   const rounds = repeats(ROUNDS);
   const ratio = (which: 'gradients' | 'optimizer'): { ratio_to_dense?: number } =>
-    modalities === 1
+    times === dense
       ? {}
       : { ratio_to_dense: medianRatio(times[which].slice(0, rounds), dense[which].slice(0, rounds)) };
   return [

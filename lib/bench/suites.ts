@@ -31,7 +31,7 @@ export const SUITES = {
     run: async (context) => (await import('./ops.js')).optimizerSuite(context),
   },
   step: {
-    about: 'training steps: dense, and MoT of 2 and 3 modalities',
+    about: 'training steps: dense, MoT of 2 and 3 modalities, and a mixture of 4 experts',
     run: async (context) => (await import('./step.js')).stepSuite(context),
   },
   recompute: {

@@ -25,10 +25,15 @@ export const STEP_SIZES: readonly ModelSize[] = [
 const MODALITIES = ['text', 'image', 'speech'];
 const SHARES = [0.55, 0.3, 0.15];
 
-/** A model of `modalities` modalities, each with towers of its own (Mixture of Transformers); 1 is dense. */
-export function modelConfig(size: ModelSize, modalities: number): ModelConfigInput {
+/**
+ * A model of `modalities` modalities, each with towers of its own (Mixture of Transformers); 1 is dense. With `experts`
+ * the first one's MLP is a mixture of so many (expert choice).
+ */
+export function modelConfig(size: ModelSize, modalities: number, experts = 0): ModelConfigInput {
   const { d_model, n_layers, ffn_dim, vocab } = size;
-  return { d_model, n_layers, ffn_dim, vocab, n_heads: d_model / 64, modalities: MODALITIES.slice(0, modalities) };
+  const names = MODALITIES.slice(0, modalities);
+  const mixture = experts > 0 ? { experts: { [names[0]!]: experts } } : {};
+  return { d_model, n_layers, ffn_dim, vocab, n_heads: d_model / 64, modalities: names, ...mixture };
 }
 
 /** The same numbers on every machine: a linear congruential generator, uniform in [0, 1). */
@@ -90,6 +95,6 @@ export function stepFlops(input: ModelConfigInput, batch: Batch): number {
 }
 
 /** The sizes as a case shows them. */
-export function shapeOf(size: ModelSize, modalities: number): Shape {
-  return { ...size, heads: size.d_model / 64, head_dim: 64, modalities };
+export function shapeOf(size: ModelSize, modalities: number, experts = 0): Shape {
+  return { ...size, heads: size.d_model / 64, head_dim: 64, modalities, ...(experts > 0 ? { experts } : {}) };
 }

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { MotError } from '../errors.js';
 import type { Segment } from '../modalities/registry.js';
 import type { Picture, Sound } from '../modalities/tokenizer.js';
 import { printJson, seedOption, threadsOption, wholeNumber } from './common.js';
@@ -13,6 +14,7 @@ interface GenerateFlags {
   seed: number;
   count: number;
   threads: number;
+  approximateRouting?: boolean;
   json?: boolean;
 }
 
@@ -44,6 +46,10 @@ export function registerGenerate(program: Command): void {
     .option('--top-p <x>', 'only the likeliest tokens of this joint probability', Number, 1)
     .addOption(seedOption())
     .addOption(threadsOption())
+    .option(
+      '--approximate-routing',
+      'let a model with expert choice generate: its tokens go to their most probable experts, as with token choice',
+    )
     .option('--json', 'print one JSON object instead of lines')
     .addHelpText(
       'after',
@@ -65,6 +71,7 @@ Examples:
 
 async function run(checkpoint: string, prompt: [string, string][], flags: GenerateFlags): Promise<string[]> {
   const output = flags.output === 'audio' ? 'speech' : flags.output;
+  const { looksAhead } = await import('../config/model_config.js');
   const { openRun } = await import('../generate/open_run.js');
   const { generateSpan } = await import('../generate/spans.js');
   const { readImage, readAudio } = await import('../media/decode.js');
@@ -72,12 +79,18 @@ async function run(checkpoint: string, prompt: [string, string][], flags: Genera
   let room = 0;
   await using opened = await openRun(checkpoint, {
     threads: flags.threads,
+    approximateRouting: flags.approximateRouting ?? false,
     slots: (_, longestDocument) => {
       room = Math.max(2 * longestDocument, 2 * (flags.maxTokens ?? 0));
       return Math.min(flags.count, 8) * room;
     },
   });
   const { tokenizers, manifest, model } = opened;
+  if (looksAhead(opened.model.config) && !flags.approximateRouting)
+    throw new MotError(
+      'ERR_UNSUPPORTED',
+      'this model cannot generate: with expert choice, which tokens an expert takes depends on later ones. Give --approximate-routing to send every token to its most probable experts instead, or train with routing: token_choice.',
+    );
   const segments: Segment[] = [];
   for (const [kind, value] of prompt) {
     if (kind === 'text') segments.push({ text: value });

@@ -87,6 +87,6 @@ function describe(result: VerifyResult): string {
     row.worst ? `element ${row.worst.index}: ${row.worst.got}, expected ${row.worst.expected}` : '',
   ]);
   const header = [' ', 'tensor', 'error', 'bound', 'element', 'bound', ''];
-  const { file, device, dtype, threads, passed } = result;
-  return `${file} (${device}, ${dtype}, ${threads} thread${threads === 1 ? '' : 's'})\n${table([header, ...rows])}\n${passed ? 'passed' : 'FAILED'} ${file}\n`;
+  const { file, device, dtype, threads, passed, note } = result;
+  return `${file} (${device}, ${dtype}, ${threads} thread${threads === 1 ? '' : 's'})\n${table([header, ...rows])}\n${note === undefined ? '' : `${note}\n`}${passed ? 'passed' : 'FAILED'} ${file}\n`;
 }

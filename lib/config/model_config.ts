@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { MotError } from '../errors.js';
-import type { NativeModelConfig, NativePart } from '../native/types.js';
+import type { NativeExperts, NativeModelConfig, NativePart } from '../native/types.js';
 import { parseWith, type KeyPath } from './parse.js';
 
 // Bounds as in native/model/config.cpp: far above any machine, far below an overflow.
@@ -28,6 +28,25 @@ const towerMap = z.record(z.string(), towerName);
 
 /** Timesteps of a noise schedule where a config does not say. */
 export const DIFFUSION_STEPS = 1000;
+
+/** Most experts of a tower, as in native/ops/routing.h. */
+const MAX_EXPERTS = 256;
+const expertCount = z.int().min(1).max(MAX_EXPERTS);
+const expertsSchema = z.strictObject({
+  /** Weight sets of the tower's MLP. */
+  count: expertCount,
+  /**
+   * `expert_choice`: every expert takes the tokens that its router likes best, all equally many; it looks ahead, so it
+   * cannot generate. `token_choice`: every token takes the experts that it likes best; causal.
+   */
+  routing: z.enum(['expert_choice', 'token_choice']).default('expert_choice'),
+  /** Expert choice: experts that a token gets in the mean; an expert takes ceil(tokens * capacity_factor / count). */
+  capacity_factor: positive.max(MAX_EXPERTS).default(1),
+  /** Token choice: experts of a token. */
+  top_k: expertCount.default(1),
+  /** Token choice: weight of the load-balance loss, count * sum of (share of tokens * mean probability), of each layer. */
+  balance_loss: z.number().min(0).default(0.01),
+});
 
 /** Keys of a model config; those with a default are optional. */
 export const modelConfigShape = {
@@ -74,6 +93,8 @@ export const modelConfigShape = {
   z_loss: z.number().min(0).default(0),
   /** Weight of the loss of each modality predicted. Default: 1. */
   loss_weight: z.record(z.string(), z.number().min(0)).optional(),
+  /** Mixture of experts in the MLP of the named towers (`shared` where mlp is tied): their number, or all settings. */
+  experts: z.record(z.string(), z.union([expertCount, expertsSchema])).nullish(),
   /** Transfusion: one modality consists of continuous patches, predicted by diffusion. Default: none does. */
   diffusion: z
     .strictObject({
@@ -98,6 +119,9 @@ const schema = z.strictObject(modelConfigShape);
 /** A model config as one writes it. */
 export type ModelConfigInput = z.input<typeof schema>;
 
+/** Experts of one tower with every value filled in. */
+export type ExpertsConfig = z.output<typeof expertsSchema>;
+
 /** A model config with every value filled in; parsing it again gives the same. */
 export interface ModelConfig {
   vocab: number;
@@ -116,6 +140,7 @@ export interface ModelConfig {
   rope_theta: number;
   z_loss: number;
   loss_weight: Record<string, number>;
+  experts?: Record<string, ExpertsConfig>;
   diffusion?: { modality: string; patch_dim: number; steps: number; weight: number };
 }
 
@@ -129,8 +154,7 @@ export function defaultFfnDim(dModel: number): number {
  *
  * @param options.what How messages call it; default `model config`.
  * @param options.where Place of a key in its file, for messages.
- * @throws MotError ERR_CONFIG naming every key that is wrong (an unknown one with the nearest known one);
- *   ERR_UNSUPPORTED for `experts`.
+ * @throws MotError ERR_CONFIG naming every key that is wrong (an unknown one with the nearest known one).
  * @example
  * parseModelConfig({ vocab: 512, d_model: 64, n_layers: 2, n_heads: 4, modalities: ['text', 'image'] }).head_dim; // 16
  */
@@ -139,7 +163,7 @@ export function parseModelConfig(
   options: { what?: string; where?: (path: KeyPath) => string } = {},
 ): ModelConfig {
   const { what = 'model config', where } = options;
-  const parsed = parseWith(schema, withoutPlanned(value, what), what, where ? { where } : {});
+  const parsed = parseWith(schema, value, what, where ? { where } : {});
   const fail = (key: keyof ModelConfig, sentence: string): never => {
     throw new MotError('ERR_CONFIG', `${what}: ${where?.([key]) ?? ''}${sentence}.`);
   };
@@ -169,16 +193,23 @@ export function parseModelConfig(
     if (d_model % 2 !== 0) fail('d_model', `d_model must be even where there is diffusion, got ${d_model}`);
   }
 
-  const { untied, towers, loss_weight, diffusion, ffn_dim = defaultFfnDim(d_model), ...rest } = parsed;
+  const { untied: tied, towers, loss_weight, experts, diffusion, ffn_dim = defaultFfnDim(d_model), ...rest } = parsed;
+  const untied = typeof tied === 'boolean' ? { self_attn: tied, mlp: tied, final: tied } : tied;
   const given = Object.entries(towers ?? {}).filter(([, map]) => map !== undefined);
+  const parts = {
+    untied,
+    ...(given.length > 0 ? { towers: Object.fromEntries(given) as Partial<Record<Part, Record<string, string>>> } : {}),
+  };
+  const mlpTowers = nativePart({ modalities, ...parts }, 'mlp').names;
+  const filled = parseExperts(experts ?? {}, mlpTowers, (sentence) => fail('experts', sentence));
   return {
     ...rest,
     n_kv_heads,
     head_dim,
     ffn_dim,
-    untied: typeof untied === 'boolean' ? { self_attn: untied, mlp: untied, final: untied } : untied,
-    ...(given.length > 0 ? { towers: Object.fromEntries(given) as Partial<Record<Part, Record<string, string>>> } : {}),
+    ...parts,
     loss_weight: Object.fromEntries(modalities.map((m) => [m, loss_weight?.[m] ?? 1])),
+    ...(Object.keys(filled).length > 0 ? { experts: filled } : {}),
     ...(diffusion ? { diffusion } : {}),
   };
 }
@@ -194,30 +225,58 @@ function checkKeys(
   for (const m of modalities) if (all && !Object.hasOwn(map, m)) fail(`gives no tower to ${m}`);
 }
 
-/** Refuses what the format of configs has and this version does not compute; empty values of it are dropped. */
-function withoutPlanned(value: unknown, what: string): unknown {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
-  const rest: Record<string, unknown> = { ...value };
-  for (const key of ['experts']) {
-    const planned = rest[key];
-    if (typeof planned === 'object' && (planned === null || Object.keys(planned).length === 0)) delete rest[key];
-    else if (planned !== undefined)
-      throw new MotError('ERR_UNSUPPORTED', `${what}: ${key} is not supported by this version; remove the key.`);
-  }
-  return rest;
+/** Fills in the defaults of the experts of each tower. */
+function parseExperts(
+  given: Record<string, number | ExpertsConfig>,
+  towers: readonly string[],
+  fail: (sentence: string) => never,
+): Record<string, ExpertsConfig> {
+  return Object.fromEntries(
+    Object.entries(given).map(([tower, value]) => {
+      if (!towers.includes(tower))
+        fail(`experts names the tower ${JSON.stringify(tower)}, which mlp does not have; it has ${towers.join(', ')}`);
+      const experts = typeof value === 'number' ? expertsSchema.parse({ count: value }) : value;
+      const { count, routing, capacity_factor, top_k } = experts;
+      if (top_k > count) fail(`experts.${tower}.top_k must be at most count, ${count}, got ${top_k}`);
+      if (capacity_factor > count)
+        fail(`experts.${tower}.capacity_factor must be at most count, ${count}, got ${capacity_factor}`);
+      if (routing === 'expert_choice' && top_k !== 1)
+        fail(`experts.${tower}.top_k is for token_choice; with expert_choice set capacity_factor`);
+      if (routing === 'token_choice' && capacity_factor !== 1)
+        fail(`experts.${tower}.capacity_factor is for expert_choice; with token_choice set top_k`);
+      return [tower, experts];
+    }),
+  );
 }
 
+/** What decides which tower serves a modality. */
+type TowerChoice = Pick<ModelConfig, 'modalities' | 'untied' | 'towers'>;
+
 /** The tower of each modality in a part, in the order of modalities. */
-export function towersOf(config: ModelConfig, part: Part): string[] {
+export function towersOf(config: TowerChoice, part: Part): string[] {
   const map = config.towers?.[part];
   return config.modalities.map((m) => (map ? map[m]! : config.untied[part] ? m : SHARED));
 }
 
 /** One part's towers, as the addon takes them: in the order in which modalities first name them. */
-function nativePart(config: ModelConfig, part: Part): NativePart {
+function nativePart(config: TowerChoice, part: Part): NativePart {
   const towers = towersOf(config, part);
   const names = [...new Set(towers)];
   return { names, towerOfModality: towers.map((tower) => names.indexOf(tower)) };
+}
+
+/** Whether a token's output may depend on later tokens: some tower's experts choose their tokens. */
+export function looksAhead(config: ModelConfig): boolean {
+  return Object.values(config.experts ?? {}).some(({ routing }) => routing === 'expert_choice');
+}
+
+/** The experts of every tower of the MLP, as the addon takes them; count 0: the tower has none. */
+function nativeExperts(config: ModelConfig): NativeExperts[] {
+  const none = { count: 0, routing: 'token_choice', capacity_factor: 1, top_k: 1, balance_loss: 0 } as const;
+  return nativePart(config, 'mlp').names.map((tower) => {
+    const { count, routing, capacity_factor, top_k, balance_loss } = config.experts?.[tower] ?? none;
+    return { count, routing, capacityFactor: capacity_factor, topK: top_k, balanceLoss: balance_loss };
+  });
 }
 
 /** The config as the addon takes it. */
@@ -242,5 +301,6 @@ export function nativeModelConfig(config: ModelConfig): NativeModelConfig {
     mlp: nativePart(config, 'mlp'),
     final: nativePart(config, 'final'),
     lossWeight: config.modalities.map((m) => config.loss_weight[m]!),
+    ...(config.experts ? { experts: nativeExperts(config) } : {}),
   };
 }

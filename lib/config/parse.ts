@@ -31,7 +31,12 @@ export function knownKeys(schema: z.ZodType, path: KeyPath): string[] {
 /** The schemas behind defaults, optionals and unions. */
 function alternatives(schema: z.ZodType): z.ZodType[] {
   if (schema instanceof z.ZodUnion) return schema.options.flatMap((option) => alternatives(option as z.ZodType));
-  if (schema instanceof z.ZodDefault || schema instanceof z.ZodPrefault || schema instanceof z.ZodOptional)
+  if (
+    schema instanceof z.ZodDefault ||
+    schema instanceof z.ZodPrefault ||
+    schema instanceof z.ZodOptional ||
+    schema instanceof z.ZodNullable
+  )
     return alternatives(schema.unwrap() as z.ZodType);
   if (schema instanceof z.ZodPipe) return alternatives(schema.in as z.ZodType);
   return [schema];

@@ -21,6 +21,8 @@ export interface OpenedRun extends AsyncDisposable {
  * Loads a checkpoint for generation.
  *
  * @param where A run folder (its newest checkpoint) or a checkpoint folder.
+ * @param options.approximateRouting Lets a model with expert choice generate, by token choice; see `approximate_routing`
+ *   of `Model.create`. Default false: it loads, and refuses to generate.
  * @param options.slots Slots of the KV cache, given the tokenizers and the longest document; 0: no generation.
  * @param options.tokens Most tokens of one call, given the checkpoint. Default: 256.
  * @throws MotError ERR_FILE_OPEN, ERR_FILE_FORMAT, ERR_DATA when its data set is another one now.
@@ -29,6 +31,7 @@ export async function openRun(
   where: string,
   options: {
     threads?: number;
+    approximateRouting?: boolean;
     slots: (tokenizers: Tokenizers, longestDocument: number) => number;
     tokens?: (checkpoint: Checkpoint) => number;
   },
@@ -54,6 +57,7 @@ export async function openRun(
     kv_slots: slots,
     positions: Math.max(slots, manifest.longestDocument),
     training: false,
+    approximate_routing: options.approximateRouting ?? false,
   });
   try {
     await model.load(weights, ['weight']);

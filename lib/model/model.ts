@@ -98,8 +98,12 @@ export class Model implements AsyncDisposable {
    */
   static async create(config: ModelConfigInput, options: ModelOptions = {}): Promise<Model> {
     const resolved = parseModelConfig(config);
-    const { seed, kv_slots, ...rest } = parseModelOptions(options);
-    const session = await loadAddon().createSession(nativeModelConfig(resolved), { ...rest, kvSlots: kv_slots });
+    const { seed, kv_slots, approximate_routing: approximateRouting, ...rest } = parseModelOptions(options);
+    const session = await loadAddon().createSession(nativeModelConfig(resolved), {
+      ...rest,
+      kvSlots: kv_slots,
+      approximateRouting,
+    });
     try {
       if (seed !== null) await session.init(BigInt(seed));
     } catch (error) {
@@ -119,8 +123,12 @@ export class Model implements AsyncDisposable {
     options: ModelOptions = {},
   ): { config: ModelConfig; tensors: TensorShape[]; parameters: number; plan: PlanEntry[]; arenaBytes: number } {
     const resolved = parseModelConfig(config);
-    const { seed: _, kv_slots, ...rest } = parseModelOptions(options);
-    const described = loadAddon().describe(nativeModelConfig(resolved), { ...rest, kvSlots: kv_slots });
+    const { seed: _, kv_slots, approximate_routing: approximateRouting, ...rest } = parseModelOptions(options);
+    const described = loadAddon().describe(nativeModelConfig(resolved), {
+      ...rest,
+      kvSlots: kv_slots,
+      approximateRouting,
+    });
     return { config: resolved, parameters: countParameters(described.tensors), ...described };
   }
 
@@ -217,7 +225,7 @@ export class Model implements AsyncDisposable {
 
   /**
    * For losses of your own: forward, then backward from the gradient of your loss with respect to `output` of the chosen
-   * positions (distinct). Gradients are added; finish with `adamw`.
+   * positions (distinct). Gradients are added, of your loss alone (no z-loss, no load balance); finish with `adamw`.
    *
    * @param gradient Of the shape of the output, row-major.
    */

@@ -43,6 +43,12 @@ const createSchema = z.strictObject({
    * branches of a layer. Less memory, more time, the same bits.
    */
   checkpointing: z.enum(CHECKPOINTING).default('none'),
+  /**
+   * How `decode` treats a model with expert choice, whose experts would look at later tokens: false, it refuses with
+   * ERR_UNSUPPORTED; true, every token goes to its most probable experts, ceil(capacity_factor) of them, as token choice
+   * would send it. An approximation: the model was trained otherwise.
+   */
+  approximate_routing: z.boolean().default(false),
   /** Of the initial weights; null leaves them zero, to be loaded. */
   seed: z.int().min(0).nullable().default(0),
 });

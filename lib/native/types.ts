@@ -11,6 +11,15 @@ export interface NativePart {
   towerOfModality: number[];
 }
 
+/** Mixture of experts in one tower of the MLP; count 0: it has none. */
+export interface NativeExperts {
+  count: number;
+  routing: 'expert_choice' | 'token_choice';
+  capacityFactor: number;
+  topK: number;
+  balanceLoss: number;
+}
+
 /** Mirrors native/model/config.h. */
 export interface NativeModelConfig {
   dModel: number;
@@ -30,6 +39,8 @@ export interface NativeModelConfig {
   mlp: NativePart;
   final: NativePart;
   lossWeight: number[];
+  /** Of every tower of mlp; absent: none has any. */
+  experts?: NativeExperts[];
   /** Image patches by diffusion; absent: none. `modality` is an index. */
   diffusion?: { modality: number; patchDim: number; steps: number; weight: number };
 }
@@ -51,6 +62,8 @@ export interface NativeSessionOptions {
   training: boolean;
   /** What backward computes again rather than keep. */
   checkpointing: Checkpointing;
+  /** Decoding with expert choice: refused, or approximated by token choice. */
+  approximateRouting: boolean;
 }
 
 /** A packed batch in sequence order; all arrays of one length, except where optional. */
@@ -80,6 +93,8 @@ export interface NativeLosses {
   loss: number;
   lmLoss: number;
   zLoss: number;
+  /** Load-balance loss of experts with token choice, 1 when even: mean over layers and towers; 0 without. */
+  balanceLoss: number;
   /** [modalities] sums of cross-entropy. */
   ceSum: Float64Array;
   /** [modalities] */

@@ -1,5 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
+import { looksAhead } from '../config/model_config.js';
 import { openRun } from '../generate/open_run.js';
 import { writeFileAtomic } from '../io/files.js';
 import { isStep, readMetrics } from '../train/metrics.js';
@@ -22,7 +23,7 @@ export interface ReportOptions {
 
 /**
  * Writes `report.html` into a run's folder: loss curves beside the n-gram lines, throughput, and what the model draws,
- * names and says. One file that needs no network.
+ * names and says (nothing of a model with expert choice, which cannot generate). One file that needs no network.
  *
  * @returns The path of the report.
  * @throws MotError ERR_FILE_OPEN when the folder holds no run or its data set is gone, ERR_FILE_WRITE.
@@ -32,12 +33,15 @@ export async function writeReport(run: string, options: ReportOptions = {}): Pro
   const lines = readMetrics(path.join(run, 'metrics.jsonl'));
   await using opened = await openRun(run, { threads, slots: sampleSlots });
   const { model, manifest, datasetFolder, tokenizers, checkpoint } = opened;
-  const samples = await makeSamples(model, datasetFolder, manifest, tokenizers, {
-    heldout,
-    known,
-    seed,
-    ...(signal ? { signal } : {}),
-  });
+  const blind = looksAhead(model.config);
+  const samples = blind
+    ? []
+    : await makeSamples(model, datasetFolder, manifest, tokenizers, {
+        heldout,
+        known,
+        seed,
+        ...(signal ? { signal } : {}),
+      });
   const steps = lines.filter(isStep);
   const last = steps[steps.length - 1];
   const tokens = steps.reduce((sum, step) => sum + step.tokens, 0);
@@ -53,6 +57,9 @@ export async function writeReport(run: string, options: ReportOptions = {}): Pro
       ['training time', `${((last?.elapsed ?? 0) / 60).toFixed(1)} min`],
       ['data set', `${manifest.name}, ${manifest.splits.train.documents.toLocaleString('en')} documents`],
       ['vocabulary', manifest.vocabulary.size.toLocaleString('en')],
+      ...(blind
+        ? [['samples', 'none: with expert choice the model looks ahead and cannot generate'] as [string, string]]
+        : []),
       ['peak memory', `${Math.max(0, ...steps.map((step) => step.memory)).toFixed(0)} MB`],
     ],
     curves: lossCurves(lines, manifest.vocabulary.modalities, manifest.baselines),

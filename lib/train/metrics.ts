@@ -6,10 +6,12 @@ import { fileError } from '../io/files.js';
 export interface StepMetrics {
   /** From 1. */
   step: number;
-  /** The objective: weighted cross-entropy and z-loss, nats a predicted token. */
+  /** The objective: weighted cross-entropy, z-loss and load-balance loss, nats a predicted token. */
   loss: number | null;
   /** Plain cross-entropy of each modality that the batch predicts, nats a token. */
   losses: Record<string, number | null>;
+  /** Load-balance loss of experts with token choice, 1 when even; only where there are such. */
+  balance_loss?: number | null;
   /** Global norm before clipping. */
   grad_norm: number | null;
   lr: number;

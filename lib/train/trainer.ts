@@ -146,6 +146,7 @@ export async function trainStep(
     step,
     loss: finite(result.loss),
     losses: finiteAll(poolLosses([result], modalities).losses),
+    ...(result.balanceLoss === 0 ? {} : { balance_loss: finite(result.balanceLoss) }),
     grad_norm: finite(result.gradNorm),
     lr,
     ...(result.applied ? {} : { skipped: true as const }),

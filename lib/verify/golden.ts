@@ -76,12 +76,18 @@ function parseConfig(path: string, text: string | undefined): Record<string, unk
 
 /** Why this package cannot run a golden file, or undefined when it can. */
 export function unsupported(config: Record<string, unknown>): string | undefined {
-  for (const part of ['experts', 'diffusion']) {
+  for (const part of ['diffusion']) {
     const value = config[part];
     if (typeof value === 'object' && value !== null && Object.keys(value).length > 0)
       return `its model has ${part}, which this version does not compute`;
   }
   return undefined;
+}
+
+/** Whether the file's model is a mixture of experts. */
+export function hasExperts(config: Record<string, unknown>): boolean {
+  const value = config['experts'];
+  return typeof value === 'object' && value !== null && Object.keys(value).length > 0;
 }
 
 export function elements(shape: readonly number[]): number {

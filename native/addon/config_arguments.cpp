@@ -20,6 +20,19 @@ PartTowers to_part(const Napi::Value& value, const char* name) {
   return part;
 }
 
+Experts to_experts(const Napi::Value& value) {
+  Napi::Object o = to_object(value, "experts");
+  const std::string routing = to_string(o.Get("routing"), "experts.routing");
+  if (routing != "expert_choice" && routing != "token_choice")
+    throw errorf("ERR_ARGUMENT", "expected experts.routing to be \"expert_choice\" or \"token_choice\", got \"%s\".",
+                 routing.c_str());
+  return {.count = to_integer(o.Get("count"), "experts.count", 0, kMost),
+          .routing = routing == "token_choice" ? Routing::kTokenChoice : Routing::kExpertChoice,
+          .capacity_factor = to_number(o.Get("capacityFactor"), "experts.capacityFactor"),
+          .top_k = to_integer(o.Get("topK"), "experts.topK", 0, kMost),
+          .balance_loss = to_number(o.Get("balanceLoss"), "experts.balanceLoss")};
+}
+
 }  // namespace
 
 ModelConfig to_config(const Napi::Value& value) {
@@ -48,6 +61,10 @@ ModelConfig to_config(const Napi::Value& value) {
   c.final = to_part(o.Get("final"), "final");
   Napi::Array weights = to_array(o.Get("lossWeight"), "lossWeight");
   for (uint32_t i = 0; i < weights.Length(); i++) c.loss_weight.push_back(to_number(weights.Get(i), "lossWeight"));
+  if (Napi::Value experts = o.Get("experts"); !experts.IsUndefined()) {
+    Napi::Array list = to_array(experts, "experts");
+    for (uint32_t i = 0; i < list.Length(); i++) c.experts.push_back(to_experts(list.Get(i)));
+  }
   validate(c);
   return c;
 }
@@ -72,6 +89,7 @@ SessionOptions to_session_options(const Napi::Value& value) {
                  "expected options.checkpointing to be \"none\", \"attention\" or \"block\", got \"%s\".",
                  checkpointing.c_str());
   options.limits.training = to_boolean(o.Get("training"), "options.training");
+  options.limits.approximate_routing = to_boolean(o.Get("approximateRouting"), "options.approximateRouting");
   return options;
 }
 

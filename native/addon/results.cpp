@@ -85,6 +85,7 @@ Napi::Object losses_to_js(Napi::Env env, const Losses& losses) {
   o.Set("loss", losses.loss);
   o.Set("lmLoss", losses.lm_loss);
   o.Set("zLoss", losses.z_loss);
+  o.Set("balanceLoss", losses.balance_loss);
   o.Set("ceSum", float64s_to_js(env, losses.ce_sum));
   o.Set("targetCount", float64s_to_js(env, {losses.target_count.begin(), losses.target_count.end()}));
   return o;

@@ -63,6 +63,7 @@ void add_losses(Losses& sum, const Losses& losses) {
   sum.loss += losses.loss;
   sum.lm_loss += losses.lm_loss;
   sum.z_loss += losses.z_loss;
+  sum.balance_loss += losses.balance_loss;
   sum.ce_sum.resize(losses.ce_sum.size());
   sum.target_count.resize(losses.target_count.size());
   for (size_t m = 0; m < losses.ce_sum.size(); m++) {

@@ -11,6 +11,9 @@ Buffers::Buffers(const ModelConfig& c, const Limits& limits, DType operand, int6
   const int64_t N = max_rows(c, limits, row_alignment), T = limits.tokens;
   const int64_t D = c.d_model, F = c.ffn_dim, HE = c.attn_dim(), KE = c.n_kv_heads * c.head_dim, QKV = c.qkv_dim();
   const bool pre = c.norm_placement == NormPlacement::kPre;
+  const bool experts = c.has_experts();
+  const int64_t R = max_routed_rows(c, limits, row_alignment), C = c.max_experts(), towers = c.mlp.names.size();
+  const int64_t mlp_rows = experts ? R : N;
 
   weights = plan.add("weights", "weights", kF32, {flat_count}, kAlways);
   if (limits.training) {
@@ -81,15 +84,32 @@ Buffers::Buffers(const ModelConfig& c, const Limits& limits, DType operand, int6
     layer.mlp = {
         .h = residual_stream(mlp + "h"),
         .x = pre ? of_mlp("x", operand, {N, D}, first.mlp.x) : saved(mlp + "x", operand, {N, D}, kForward),
-        .gate_up = of_mlp("gate_up", operand, {N, 2 * F}, first.mlp.gate_up),
-        .out = of_mlp("out", operand, {N, F}, first.mlp.out),
+        .gate_up = of_mlp("gate_up", operand, {mlp_rows, 2 * F}, first.mlp.gate_up),
+        .out = of_mlp("out", operand, {mlp_rows, F}, first.mlp.out),
         .branch = pre ? kNoBuffer : of_mlp("branch", operand, {N, D}, first.mlp.branch),
         .norm_rstd = saved(mlp + "norm_rstd", kF32, {N}, kForwardMlp),
     };
+    if (!experts) continue;
+    layer.routing = {
+        .probs = of_mlp("probs", kF32, {N, C}, first.routing.probs),
+        .row = of_mlp("routed_row", kI32, {R}, first.routing.row),
+        .gate = of_mlp("gate", kF32, {R}, first.routing.gate),
+        .place = of_mlp("place", kI32, {N, C}, first.routing.place),
+        .segments = of_mlp("segments", kI32, {c.mlp_sets(), 3}, first.routing.segments),
+    };
+    if (c.has_balance_loss())
+      layer.routing.d_balance = of_mlp("d_balance", kF32, {towers, C}, first.routing.d_balance);
   }
   q = activation("q", operand, {T, HE}, kForwardAttention | kBackwardAttention);
   k = activation("k", operand, {T, KE}, kForwardAttention | kBackwardAttention);
   v_rows = activation("v", operand, {T, KE}, kForwardAttention | kBackwardAttention);
+  if (experts) {
+    routed_x = activation("routed_x", operand, {R, D}, kForwardMlp | kBackwardMlp);
+    routed_y = activation("routed_y", kF32, {R, D}, kForwardMlp | kBackwardMlp);
+    logits = activation("router_logits", kF32, {N, C}, kForwardMlp | kBackwardMlp);
+    // Read when all layers have run.
+    if (c.has_balance_loss()) balance = activation("balance", kF64, {c.n_layers, towers}, kAlways);
+  }
   hidden = activation("hidden", operand, {N, D}, kHead);
   hidden_rstd = activation("hidden_rstd", kF32, {N}, kHead);
   ce = activation("ce", kF32, {N}, kLoss);
@@ -106,7 +126,8 @@ Buffers::Buffers(const ModelConfig& c, const Limits& limits, DType operand, int6
       d_x = gradient("d_x", kF32, {N, D}, kBackward);
     else
       d_branch = gradient("d_branch", operand, {N, D}, kBackward);
-    d_mlp = gradient("d_mlp", operand, {N, F}, kBackwardMlp);
+    d_mlp = gradient("d_mlp", operand, {mlp_rows, F}, kBackwardMlp);
+    if (experts) d_gate = gradient("d_gate", kF32, {R}, kBackwardMlp);
     d_attention = gradient("d_attention", operand, {N, HE}, kBackwardAttention);
     d_q = gradient("d_q", operand, {T, HE}, kBackwardAttention);
     d_k = gradient("d_k", operand, {T, KE}, kBackwardAttention);

@@ -7,7 +7,7 @@
 
 namespace mot {
 
-// N rows (padding included), T tokens, S keys; D, H, K, E, F, V as in ops/types.h. "operand": the compute dtype.
+// N rows (padding included), T tokens, S keys, R routed rows; D, H, K, E, F, V as in ops/types.h. "operand": the compute dtype.
 // Training keeps the layer's buffers from forward to backward, except those that Limits::checkpointing has computed
 // again: of them, and without training of all, there is one that every layer uses.
 struct LayerBuffers {
@@ -23,11 +23,20 @@ struct LayerBuffers {
   struct Mlp {
     BufferId h = kNoBuffer;          // [N, D] f32
     BufferId x = kNoBuffer;          // [N, D] operand
-    BufferId gate_up = kNoBuffer;    // [N, 2F] operand
-    BufferId out = kNoBuffer;        // [N, F] operand
+    BufferId gate_up = kNoBuffer;    // [N, 2F] operand; with experts [R, 2F]
+    BufferId out = kNoBuffer;        // [N, F] operand; with experts [R, F]
     BufferId branch = kNoBuffer;     // [N, D] operand
     BufferId norm_rstd = kNoBuffer;  // [N] f32
   } mlp;
+  // With experts only. C: the most experts of a tower.
+  struct Routing {
+    BufferId probs = kNoBuffer;      // [N, C] f32
+    BufferId row = kNoBuffer;        // [R] i32: sorted row of each routed row
+    BufferId gate = kNoBuffer;       // [R] f32
+    BufferId place = kNoBuffer;      // [N, C] i32: routed row of each sorted row at each expert
+    BufferId segments = kNoBuffer;   // [weight sets, 3] i32: routed rows of each set
+    BufferId d_balance = kNoBuffer;  // [towers, C] f32: of the load-balance loss, by the probabilities of any row
+  } routing;
 };
 
 struct Buffers {
@@ -47,12 +56,19 @@ struct Buffers {
   BufferId ce, lse, row_scale;   // [N] f32
   BufferId chosen;               // [T, D] operand: hidden rows of chosen positions
 
+  // With experts only.
+  BufferId routed_x = kNoBuffer;  // [R, D] operand: rows of x at their experts; in backward also the gradient of routed_y
+  BufferId routed_y = kNoBuffer;  // [R, D] f32: what the experts make of them; in backward the gradient of routed_x
+  BufferId logits = kNoBuffer;    // [N, C] f32: of a router; in backward their gradient
+  BufferId balance = kNoBuffer;   // [layers, towers] f64: load-balance losses; token choice only
+
   // Gradients; kNoBuffer unless limits.training.
   BufferId d_h = kNoBuffer;                                    // [N, D] f32: of the residual stream
   BufferId d_chosen = kNoBuffer;                               // [T, D] f32
   BufferId d_branch = kNoBuffer;                               // [N, D] operand; norms last
   BufferId d_x = kNoBuffer;                                    // [N, D] f32; norms first
-  BufferId d_mlp = kNoBuffer;                                  // [N, F] operand
+  BufferId d_mlp = kNoBuffer;                                  // [N, F] operand; with experts [R, F]
+  BufferId d_gate = kNoBuffer;                                 // [R] f32; with experts
   BufferId d_attention = kNoBuffer;                            // [N, H*E] operand
   BufferId d_q = kNoBuffer, d_k = kNoBuffer, d_v = kNoBuffer;  // [T, H*E], [T, K*E] operand
   BufferId d_qkv = kNoBuffer;                                  // [N, (H+2K)E] operand

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "ops/routing.h"
 
 namespace mot {
 namespace {
@@ -48,16 +49,70 @@ void check_part(const char* key, const PartTowers& part, int64_t modalities) {
   }
 }
 
+void check_experts(const ModelConfig& c) {
+  if (c.experts.empty()) return;
+  if (c.experts.size() != c.mlp.names.size())
+    throw errorf("ERR_CONFIG", "[config] expected experts for each of %zu towers of mlp, got %zu", c.mlp.names.size(),
+                 c.experts.size());
+  for (size_t tower = 0; tower < c.experts.size(); tower++) {
+    const Experts& experts = c.experts[tower];
+    if (experts.count == 0) continue;
+    const std::string key = "experts." + c.mlp.names[tower];
+    check_range((key + ".count").c_str(), experts.count, 1, kMaxExperts);
+    check_range((key + ".top_k").c_str(), experts.top_k, 1, experts.count);
+    check_number((key + ".capacity_factor").c_str(), experts.capacity_factor, false);
+    check_number((key + ".balance_loss").c_str(), experts.balance_loss, true);
+    if (experts.capacity_factor > static_cast<double>(experts.count))
+      throw errorf("ERR_CONFIG", "[config] expected %s.capacity_factor of at most %lld, its experts, got %g",
+                   key.c_str(), static_cast<long long>(experts.count), experts.capacity_factor);
+  }
+}
+
 // Of the matrices; the vectors do not matter for a bound.
 double parameter_estimate(const ModelConfig& c) {
   const double d = static_cast<double>(c.d_model);
   const double attention =
       static_cast<double>(c.qkv_dim() + c.attn_dim()) * d * static_cast<double>(c.self_attn.names.size());
-  const double mlp = 3.0 * static_cast<double>(c.ffn_dim) * d * static_cast<double>(c.mlp.names.size());
+  const double mlp = 3.0 * static_cast<double>(c.ffn_dim) * d * static_cast<double>(c.mlp_sets());
   return 2.0 * static_cast<double>(c.vocab) * d + static_cast<double>(c.n_layers) * (attention + mlp);
 }
 
 }  // namespace
+
+int64_t Experts::capacity(int64_t tokens) const {
+  const double share = static_cast<double>(tokens) * capacity_factor / static_cast<double>(count);
+  return std::min(tokens, static_cast<int64_t>(std::ceil(share)));
+}
+
+int64_t Experts::approximate_top_k() const {
+  return std::min(count, static_cast<int64_t>(std::ceil(capacity_factor)));
+}
+
+int64_t ModelConfig::mlp_sets() const {
+  int64_t sets = static_cast<int64_t>(mlp.names.size());
+  for (const Experts& of : experts) sets += std::max<int64_t>(of.count, 1) - 1;
+  return sets;
+}
+
+bool ModelConfig::has_experts() const {
+  return std::any_of(experts.begin(), experts.end(), [](const Experts& of) { return of.count > 0; });
+}
+
+bool ModelConfig::has_balance_loss() const {
+  return std::any_of(experts.begin(), experts.end(),
+                     [](const Experts& of) { return of.count > 0 && of.routing == Routing::kTokenChoice; });
+}
+
+int64_t ModelConfig::max_experts() const {
+  int64_t most = 1;
+  for (const Experts& of : experts) most = std::max(most, of.count);
+  return most;
+}
+
+bool ModelConfig::looks_ahead() const {
+  return std::any_of(experts.begin(), experts.end(),
+                     [](const Experts& of) { return of.count > 0 && of.routing == Routing::kExpertChoice; });
+}
 
 void validate(const ModelConfig& c) {
   check_range("d_model", c.d_model, 1, kMaxWidth);
@@ -86,6 +141,7 @@ void validate(const ModelConfig& c) {
     throw errorf("ERR_CONFIG", "[config] expected loss_weight for each of %lld modalities, got %lld",
                  static_cast<long long>(c.modalities), static_cast<long long>(loss_weights));
   for (double weight : c.loss_weight) check_number("loss_weight", weight, true);
+  check_experts(c);
   if (parameter_estimate(c) > kMaxParameters)
     throw errorf("ERR_CONFIG",
                  "[config] expected at most 2^40 parameters, got %.3g; lower d_model, ffn_dim or n_layers",

@@ -12,6 +12,24 @@ struct PartTowers {
   std::vector<int32_t> tower_of_modality;  // [modalities], each < names.size()
 };
 
+// How a tower's router chooses: experts their tokens (Zhou et al. 2022), or tokens their experts (Shazeer et al. 2017).
+// Expert choice looks ahead: which tokens an expert takes depends on later ones, so it cannot generate.
+enum class Routing { kExpertChoice, kTokenChoice };
+
+// Mixture of experts in the MLP of one tower: several weight sets, and a router that spreads the tower's tokens.
+struct Experts {
+  int64_t count = 0;  // 0: one weight set and no router
+  Routing routing = Routing::kExpertChoice;
+  double capacity_factor = 1;  // expert choice: an expert takes ceil(tokens * capacity_factor / count)
+  int64_t top_k = 1;           // token choice: experts of a token
+  double balance_loss = 0;     // token choice: weight of the load-balance loss
+
+  int64_t capacity(int64_t tokens) const;  // of one expert
+  // Token choice that stands for expert choice where that cannot be: the most probable experts of each token, as many
+  // as it would get on average, rounded up.
+  int64_t approximate_top_k() const;
+};
+
 enum class NormPlacement { kBranchOutput, kPre };
 
 struct ModelConfig {
@@ -22,9 +40,17 @@ struct ModelConfig {
   double norm_eps, rope_theta, z_loss;
   PartTowers self_attn, mlp, final;
   std::vector<double> loss_weight;  // [modalities], of the modality predicted; 1 by default
+  std::vector<Experts> experts;     // [towers of mlp]; empty: no tower has experts
 
   int64_t qkv_dim() const { return (n_heads + 2 * n_kv_heads) * head_dim; }
   int64_t attn_dim() const { return n_heads * head_dim; }
+
+  // The MLP's weight sets: one a tower, or one an expert; those of a tower follow each other, in the order of towers.
+  int64_t mlp_sets() const;
+  bool has_experts() const;         // some tower has
+  bool has_balance_loss() const;    // some tower routes by token choice
+  int64_t max_experts() const;      // of a tower; a tower without experts counts as one
+  bool looks_ahead() const;         // some tower routes by expert choice
 };
 
 // Throws Error("ERR_CONFIG") naming the key, what was expected, what came.
@@ -45,6 +71,8 @@ struct Limits {
   int64_t positions;  // RoPE positions: 0 <= position < positions
   bool training;      // gradients and optimiser state
   Checkpointing checkpointing = Checkpointing::kNone;
+  // Decoding with expert choice: refused, or approximated by token choice (Experts::approximate_top_k).
+  bool approximate_routing = false;
 };
 
 }  // namespace mot

@@ -27,12 +27,24 @@ void validate(const Limits& limits, DType compute, int threads) {
     throw errorf("ERR_CONFIG", "[model] expected from 1 to %d threads, got %d", kMaxThreads, threads);
 }
 
+// A group of few tokens is ordinary, but no group can ever fill more experts than a batch has tokens.
+void validate_experts(const ModelConfig& c, const Limits& limits, int64_t row_alignment) {
+  if (!c.has_experts()) return;
+  for (size_t tower = 0; limits.training && tower < c.experts.size(); tower++)
+    if (c.experts[tower].count > limits.tokens)
+      throw errorf("ERR_CONFIG",
+                   "[model] expected at most as many experts in tower %s as the %lld tokens of a micro-batch, got %lld",
+                   c.mlp.names[tower].c_str(), static_cast<long long>(limits.tokens),
+                   static_cast<long long>(c.experts[tower].count));
+  check_limit("tokens times experts of a token", max_routed_rows(c, limits, row_alignment), 1);
+}
+
 int64_t workspace_bytes(const ModelConfig& c, const Limits& limits, DType compute, const OpTable* table, int threads) {
   const OpLimits op_limits{
-      .rows = max_rows(c, limits, table->row_alignment),
+      .rows = std::max(max_rows(c, limits, table->row_alignment), max_routed_rows(c, limits, table->row_alignment)),
       .slots = std::max(limits.tokens, limits.kv_slots),
-      .in_features = std::max({c.d_model, c.attn_dim(), c.ffn_dim}),
-      .out_features = std::max({c.qkv_dim(), c.d_model, 2 * c.ffn_dim, c.vocab}),
+      .in_features = std::max({c.d_model, c.attn_dim(), c.ffn_dim, c.max_experts()}),
+      .out_features = std::max({c.qkv_dim(), c.d_model, 2 * c.ffn_dim, c.vocab, c.max_experts()}),
       .d_model = c.d_model,
       .heads = c.n_heads,
       .kv_heads = c.n_kv_heads,
@@ -67,6 +79,7 @@ Buffers plan_buffers(const ModelConfig& config, const Limits& limits, DType comp
                      int threads) {
   validate(config);
   validate(limits, compute, threads);
+  validate_experts(config, limits, table->row_alignment);
   return Buffers(config, limits, compute, table->row_alignment, WeightList(config).flat_count(),
                  workspace_bytes(config, limits, compute, table, threads));
 }

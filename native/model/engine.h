@@ -75,8 +75,11 @@ class Pass {
   const Engine& engine;
   const TokenGroups& groups;
   const Segments self_attn, mlp, final;
+  // How much of the load-balance loss's gradient backward adds: the batch's share of the targets of its global batch.
+  double balance_share = 0;
 
   Matrix rows(BufferId id) const { return id == kNoBuffer ? Matrix{} : engine.matrix(id, groups.rows); }
+  Matrix routed(BufferId id) const { return engine.matrix(id, groups.routed_rows); }  // with experts
   Matrix tokens(BufferId id) const { return engine.matrix(id, groups.tokens); }
   Matrix keys(int64_t layer) const { return key_rows(engine.buffers.k, engine.buffers.cache_k, layer); }
   Matrix values(int64_t layer) const { return key_rows(engine.buffers.v_rows, engine.buffers.cache_v, layer); }

@@ -2,6 +2,7 @@
 
 #include "model/attention.h"
 #include "model/branch.h"
+#include "model/experts.h"
 
 namespace mot {
 namespace {
@@ -38,7 +39,6 @@ void attention_inside(const Pass& p, int64_t layer, const Branch& branch) {
   attend(p, layer);
 }
 
-// With experts, the router's groups would take the place of the modality's segments here.
 void mlp_inside(const Pass& p, int64_t layer, const Branch& branch) {
   const Engine& e = p.engine;
   const LayerBuffers::Mlp& b = e.buffers.layers[layer].mlp;
@@ -57,6 +57,11 @@ void attention_forward(const Pass& p, int64_t layer) {
 void mlp_forward(const Pass& p, int64_t layer) {
   const Engine& e = p.engine;
   const Branch branch = mlp_branch(p, layer);
+  if (e.config.has_experts()) {
+    experts_inside(p, layer, branch);
+    experts_output(p, layer, branch);
+    return;
+  }
   mlp_inside(p, layer, branch);
   branch_output(p, branch, p.rows(e.buffers.layers[layer].mlp.out), e.weights.layers[layer].down);
 }
@@ -66,9 +71,19 @@ void mlp_backward(const Pass& p, int64_t layer) {
   const LayerWeights& w = e.weights.layers[layer];
   const LayerBuffers::Mlp& b = e.buffers.layers[layer].mlp;
   const Branch branch = mlp_branch(p, layer);
-  const Matrix gate_up = p.rows(b.gate_up), d_out = p.rows(e.buffers.d_mlp);
+  const bool again = e.limits.checkpointing == Checkpointing::kBlock;
+  if (e.config.has_experts()) {
+    if (again) {
+      experts_inside(p, layer, branch);
+      if (!e.norms_first()) experts_branch(p, layer, branch);
+      p.check_abort();
+    }
+    experts_backward(p, layer, branch);
+    return;
+  }
 
-  if (e.limits.checkpointing == Checkpointing::kBlock) {
+  const Matrix gate_up = p.rows(b.gate_up), d_out = p.rows(e.buffers.d_mlp);
+  if (again) {
     mlp_inside(p, layer, branch);
     if (!e.norms_first()) project(p, p.rows(b.out), w.down, branch.branch, p.mlp);
     p.check_abort();

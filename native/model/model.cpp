@@ -85,8 +85,10 @@ Losses Model::evaluate(const TokenGroups& groups, int64_t total_targets, const A
 }
 
 Losses Model::backward(const TokenGroups& groups, int64_t total_targets, const AbortFlag& abort) {
-  return impl_->accumulate("backward",
-                           [&] { return mot::backward(Pass(impl_->engine, groups, abort, false), total_targets); });
+  return impl_->accumulate("backward", [&] {
+    Pass pass(impl_->engine, groups, abort, false);
+    return mot::backward(pass, total_targets);
+  });
 }
 
 void Model::forward_hidden(const TokenGroups& groups, const int32_t* positions, int64_t count, float* hidden,

@@ -1,5 +1,8 @@
 #include "model/token_groups.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "core/error.h"
 
 namespace mot {
@@ -69,7 +72,58 @@ std::vector<Segment> make_segments(const PartTowers& part, const std::vector<Seg
   return segments;
 }
 
+int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
+
+// Lays out the routed rows of all towers, one after the other.
+void make_routed(const ModelConfig& config, int64_t row_alignment, bool decode, TokenGroups& groups) {
+  int64_t set = 0, row = 0;
+  for (size_t tower = 0; tower < config.experts.size(); tower++) {
+    const Experts& experts = config.experts[tower];
+    RoutedTower routed{};
+    routed.tower = static_cast<int64_t>(tower);
+    routed.has_router = experts.count > 0;
+    routed.experts = std::max<int64_t>(experts.count, 1);
+    int64_t tokens = 0;
+    for (const Segment& segment : groups.mlp) {
+      if (segment.tower != static_cast<int32_t>(tower)) continue;
+      routed.segments.push_back({segment.begin, segment.end, 0});
+      tokens += segment.end - segment.begin;
+    }
+    const bool expert_choice = routed.has_router && experts.routing == Routing::kExpertChoice;
+    routed.begin = row;
+    if (expert_choice && !decode) {
+      routed.capacity = experts.capacity(tokens);
+      row += routed.experts * round_up(routed.capacity, row_alignment);
+    } else {
+      routed.top_k = !routed.has_router ? 1 : expert_choice ? experts.approximate_top_k() : experts.top_k;
+      row = round_up(row + tokens * routed.top_k + routed.experts * (row_alignment - 1), row_alignment);
+    }
+    routed.end = row;
+    routed.first_set = set;
+    set += routed.experts;
+    groups.routed.push_back(std::move(routed));
+  }
+  groups.routed_rows = row;
+}
+
 }  // namespace
+
+int64_t max_routed_rows(const ModelConfig& config, const Limits& limits, int64_t row_alignment) {
+  if (!config.has_experts()) return 0;
+  double most = 1;  // routed rows of a token
+  int64_t rounding = 0;
+  for (const Experts& experts : config.experts) {
+    const int64_t count = std::max<int64_t>(experts.count, 1);
+    rounding += (count + 1) * (row_alignment - 1);
+    if (experts.count == 0) continue;
+    const bool expert_choice = experts.routing == Routing::kExpertChoice;
+    if (expert_choice) rounding += count;  // the capacity of each is rounded up
+    most = std::max(most, expert_choice ? experts.capacity_factor : static_cast<double>(experts.top_k));
+    if (expert_choice && limits.approximate_routing)
+      most = std::max(most, static_cast<double>(experts.approximate_top_k()));
+  }
+  return static_cast<int64_t>(std::ceil(most * static_cast<double>(limits.tokens))) + rounding;
+}
 
 TokenGroups make_token_groups(const ModelConfig& config, const Limits& limits, int64_t row_alignment,
                               const Batch& batch, const KvAddress& kv) {
@@ -81,12 +135,17 @@ TokenGroups make_token_groups(const ModelConfig& config, const Limits& limits, i
   if (kv.slot && kv.slots != limits.kv_slots)
     throw errorf("ERR_LIMIT", "[batch] expected a cache of %lld slots, which the model was created for, got %lld",
                  static_cast<long long>(limits.kv_slots), static_cast<long long>(kv.slots));
+  if (kv.slot && config.looks_ahead() && !limits.approximate_routing)
+    throw errorf("ERR_UNSUPPORTED",
+                 "[model] cannot decode token by token: with expert choice, which tokens an expert takes depends on "
+                 "later ones. Train with token_choice, or create the model with approximate_routing, which sends every "
+                 "token to its most probable experts instead");
   check_arrays(config, limits, batch);
   if (kv.slot) check_slots(batch, kv);
   check_intervals(batch, kv);
 
-  // Counting sort by modality; every group starts at a multiple of the row alignment. With experts, a router would
-  // split the rows of a tower further, layer by layer; diffusion would add the rows of image patches.
+  // Counting sort by modality; every group starts at a multiple of the row alignment. Diffusion would add the rows of
+  // image patches.
   std::vector<Segment> rows_of_modality(config.modalities, Segment{0, 0, 0});
   for (int64_t t = 0; t < T; t++) rows_of_modality[batch.modality[t]].end++;
   int64_t rows = 0;
@@ -126,6 +185,7 @@ TokenGroups make_token_groups(const ModelConfig& config, const Limits& limits, i
   groups.self_attn = make_segments(config.self_attn, rows_of_modality);
   groups.mlp = make_segments(config.mlp, rows_of_modality);
   groups.final = make_segments(config.final, rows_of_modality);
+  if (config.has_experts()) make_routed(config, row_alignment, kv.slot != nullptr, groups);
   return groups;
 }
 

@@ -22,6 +22,9 @@ ModelWeights::ModelWeights(const ModelConfig& c, const WeightList& list, float* 
   };
   const std::vector<std::string> shared = {""};
   const int64_t D = c.d_model, E = c.head_dim, F = c.ffn_dim, HE = c.attn_dim();
+  std::vector<std::string> mlp_sets;
+  for (size_t tower = 0; tower < c.mlp.names.size(); tower++)
+    for (std::string& name : mlp_set_names(c, static_cast<int64_t>(tower))) mlp_sets.push_back(std::move(name));
 
   embed_tokens = towers(shared, "embed_tokens", ".weight", c.vocab, D);
   for (int64_t i = 0; i < c.n_layers; i++) {
@@ -35,8 +38,12 @@ ModelWeights::ModelWeights(const ModelConfig& c, const WeightList& list, float* 
     }
     layer.o = towers(attention, prefix, ".self_attn.o_proj.weight", D, HE);
     layer.attention_norm = towers(attention, prefix, ".attention_norm.weight", 1, D);
-    layer.gate_up = towers(mlp, prefix, ".mlp.gate_proj.weight", 2 * F, D);
-    layer.down = towers(mlp, prefix, ".mlp.down_proj.weight", D, F);
+    layer.gate_up = towers(mlp_sets, prefix, ".gate_proj.weight", 2 * F, D);
+    layer.down = towers(mlp_sets, prefix, ".down_proj.weight", D, F);
+    for (size_t tower = 0; tower < c.experts.size(); tower++) {
+      const int64_t experts = c.experts[tower].count;
+      layer.routers.push_back(experts ? towers({mlp[tower]}, prefix, ".mlp.router.weight", experts, D) : Weight{});
+    }
     layer.ffn_norm = towers(mlp, prefix, ".ffn_norm.weight", 1, D);
     layers.push_back(layer);
   }

@@ -20,9 +20,12 @@ struct LayerWeights {
   Weight q_norm, k_norm;  // [1, E]; data == nullptr without QK-norm
   Weight o;               // [D, H*E]
   Weight attention_norm;  // [1, D]
-  Weight gate_up;         // [2F, D]
-  Weight down;            // [D, F]
+  Weight gate_up;         // [2F, D], by weight set: towers, or their experts
+  Weight down;            // [D, F], by weight set
   Weight ffn_norm;        // [1, D]
+  // By tower of the MLP: its router [experts, D], a weight of one tower; data == nullptr for a tower without experts.
+  // Empty where no tower has any.
+  std::vector<Weight> routers;
 };
 
 class ModelWeights {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "model/experts.h"
 #include "model/head.h"
 
 namespace mot {
@@ -14,6 +15,22 @@ void to_sequence_order(const TokenGroups& groups, const float* by_row, float* ou
   for (int64_t t = 0; t < groups.tokens; t++) out[t] = by_row[groups.row[t]];
 }
 
+// The batch's share of the targets of its global batch.
+double share_of_targets(const TokenGroups& groups, int64_t total_targets) {
+  int64_t own = 0;
+  for (int64_t count : groups.target_count) own += count;
+  if (own == 0) return 0;
+  return total_targets > 0 ? static_cast<double>(own) / static_cast<double>(total_targets) : 1;
+}
+
+void add_balance_loss(const Pass& pass, int64_t total_targets, Losses& losses) {
+  if (!pass.engine.config.has_balance_loss()) return;
+  const double share = share_of_targets(pass.groups, total_targets);
+  const BalanceLoss balance = balance_loss(pass);
+  losses.balance_loss = share * balance.mean;
+  losses.loss += share * balance.weighted;
+}
+
 }  // namespace
 
 Losses evaluate(const Pass& pass, int64_t total_targets, float* ce, float* lse) {
@@ -21,15 +38,18 @@ Losses evaluate(const Pass& pass, int64_t total_targets, float* ce, float* lse) 
   forward_layers(pass);
   final_norm(pass);
   Losses losses = head_losses(pass, total_targets, false);
+  add_balance_loss(pass, total_targets, losses);
   to_sequence_order(pass.groups, e.floats(e.buffers.ce), ce);
   to_sequence_order(pass.groups, e.floats(e.buffers.lse), lse);
   return losses;
 }
 
-Losses backward(const Pass& pass, int64_t total_targets) {
+Losses backward(Pass& pass, int64_t total_targets) {
   forward_layers(pass);
   final_norm(pass);
   Losses losses = head_losses(pass, total_targets, true);
+  add_balance_loss(pass, total_targets, losses);
+  pass.balance_share = share_of_targets(pass.groups, total_targets);
   backward_layers(pass);
   return losses;
 }

@@ -6,7 +6,7 @@ namespace mot {
 
 // Contracts: Model::evaluate, Model::backward, Model::adamw in model.h.
 Losses evaluate(const Pass& pass, int64_t total_targets, float* ce, float* lse);
-Losses backward(const Pass& pass, int64_t total_targets);
+Losses backward(Pass& pass, int64_t total_targets);
 
 class Optimizer {
  public:

@@ -32,8 +32,17 @@ size_t edit_distance(const std::string& a, const std::string& b) {
 
 }  // namespace
 
+std::vector<std::string> mlp_set_names(const ModelConfig& c, int64_t tower) {
+  const std::string mlp = c.mlp.names[tower] + ".mlp";
+  const int64_t experts = c.experts.empty() ? 0 : c.experts[tower].count;
+  if (experts == 0) return {mlp};
+  std::vector<std::string> names;
+  for (int64_t e = 0; e < experts; e++) names.push_back(mlp + ".experts." + std::to_string(e));
+  return names;
+}
+
 // The order is that of parameter_shapes() in the reference. A patch embedding and a time embedding would follow
-// embed_tokens, a router would precede gate_proj, and experts would repeat gate, up and down.
+// embed_tokens.
 WeightList::WeightList(const ModelConfig& c) {
   using Init = WeightInfo::Init;
   // follows: right behind the tensor before, without an alignment gap, because one GEMM reads both.
@@ -63,11 +72,16 @@ WeightList::WeightList(const ModelConfig& c) {
       }
       add(prefix + tower + ".attention_norm.weight", {c.d_model}, Init::kOne);
     }
-    for (const std::string& tower : c.mlp.names) {
-      const std::string mlp = prefix + tower + ".mlp.";
-      add(mlp + "gate_proj.weight", {c.ffn_dim, c.d_model}, Init::kNormal);
-      add(mlp + "up_proj.weight", {c.ffn_dim, c.d_model}, Init::kNormal, true);
-      add(mlp + "down_proj.weight", {c.d_model, c.ffn_dim}, Init::kNormalResidual);
+    for (size_t i = 0; i < c.mlp.names.size(); i++) {
+      const std::string& tower = c.mlp.names[i];
+      if (const int64_t experts = c.experts.empty() ? 0 : c.experts[i].count; experts > 0)
+        add(prefix + tower + ".mlp.router.weight", {experts, c.d_model}, Init::kNormal);
+      for (const std::string& set : mlp_set_names(c, static_cast<int64_t>(i))) {
+        const std::string mlp = prefix + set + ".";
+        add(mlp + "gate_proj.weight", {c.ffn_dim, c.d_model}, Init::kNormal);
+        add(mlp + "up_proj.weight", {c.ffn_dim, c.d_model}, Init::kNormal, true);
+        add(mlp + "down_proj.weight", {c.d_model, c.ffn_dim}, Init::kNormalResidual);
+      }
       add(prefix + tower + ".ffn_norm.weight", {c.d_model}, Init::kOne);
     }
   }

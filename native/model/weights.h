@@ -33,6 +33,10 @@ class WeightList {
   int64_t flat_count_ = 0;
 };
 
+// What the weight sets of one tower's MLP are called in tensor names, between the layer and the projection: "text.mlp",
+// or "text.mlp.experts.0", "text.mlp.experts.1", ...
+std::vector<std::string> mlp_set_names(const ModelConfig& config, int64_t tower);
+
 // Draws every tensor from a counter-based generator keyed by (seed, tensor name): same values in any order.
 void init_weights(const ModelConfig& config, const WeightList& list, uint64_t seed, float* flat);
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
-import { defaultFfnDim, nativeModelConfig, parseModelConfig } from '../../lib/config/model_config.js';
+import { defaultFfnDim, looksAhead, nativeModelConfig, parseModelConfig } from '../../lib/config/model_config.js';
 import { MotError } from '../../lib/errors.js';
 
 const BASE = { vocab: 512, d_model: 64, n_layers: 2, n_heads: 4, modalities: ['text', 'image', 'speech'] };
@@ -39,11 +39,26 @@ test('untied and towers choose the weights of each modality', () => {
   expect([dense.selfAttn, dense.mlp, dense.final].every(({ names }) => names.join() === 'shared')).toBe(true);
 });
 
-test('what this version does not compute is refused; its empty form is not', () => {
-  expect(parseModelConfig({ ...BASE, experts: {}, diffusion: null }).vocab).toBe(512);
-  expect(() => parseModelConfig({ ...BASE, experts: { text: 4 } })).toThrow(
-    expect.objectContaining({ code: 'ERR_UNSUPPORTED', message: expect.stringContaining('experts') }),
-  );
+test('experts: a number stands for expert choice with its defaults', () => {
+  const four = { count: 4, routing: 'expert_choice', capacity_factor: 1, top_k: 1, balance_loss: 0.01 };
+  const config = parseModelConfig({
+    ...BASE,
+    experts: { text: 4, image: { count: 8, routing: 'token_choice', top_k: 2 } },
+  });
+  expect(config.experts).toEqual({ text: four, image: { ...four, count: 8, routing: 'token_choice', top_k: 2 } });
+  expect(parseModelConfig(JSON.parse(JSON.stringify(config)))).toEqual(config);
+  expect(nativeModelConfig(config).experts).toEqual([
+    { count: 4, routing: 'expert_choice', capacityFactor: 1, topK: 1, balanceLoss: 0.01 },
+    { count: 8, routing: 'token_choice', capacityFactor: 1, topK: 2, balanceLoss: 0.01 },
+    { count: 0, routing: 'token_choice', capacityFactor: 1, topK: 1, balanceLoss: 0 },
+  ]);
+  expect([looksAhead(config), looksAhead(parseModelConfig(BASE))]).toEqual([true, false]);
+  expect(parseModelConfig({ ...BASE, untied: false, experts: { shared: 4 } }).experts).toEqual({ shared: four });
+  for (const none of [{}, null]) {
+    const plain = parseModelConfig({ ...BASE, experts: none });
+    expect(Object.hasOwn(plain, 'experts')).toBe(false);
+    expect(Object.hasOwn(nativeModelConfig(plain), 'experts')).toBe(false);
+  }
 });
 
 test('diffusion has the defaults of the paper', () => {
@@ -85,6 +100,19 @@ describe('wrong configs are errors that say what to do', () => {
     [{ diffusion: { patch_dim: 4, width: 1 } }, /unknown key diffusion\.width/],
     [{ diffusion: { patch_dim: 4, modality: 'video' } }, /diffusion\.modality is "video", which is none of text/],
     [{ diffusion: { patch_dim: 4 }, d_model: 65, head_dim: 8 }, /d_model must be even/],
+    [{ experts: { video: 4 } }, /names the tower "video", which mlp does not have; it has text, image, speech/],
+    [{ experts: { text: 4 }, untied: false }, /names the tower "text", which mlp does not have; it has shared/],
+    [{ experts: { text: 0 } }, /experts\.text must be at least 1/],
+    [{ experts: { text: 257 } }, /experts\.text must be at most 256/],
+    [{ experts: { text: { count: 4, top_k: 5, routing: 'token_choice' } } }, /top_k must be at most count, 4, got 5/],
+    [{ experts: { text: { count: 4, capacity_factor: 5 } } }, /capacity_factor must be at most count, 4, got 5/],
+    [{ experts: { text: { count: 4, top_k: 2 } } }, /top_k is for token_choice/],
+    [{ experts: { text: { count: 4, routing: 'token_choice', capacity_factor: 2 } } }, /capacity_factor is for expert/],
+    [{ experts: { text: { count: 4, routing: 'choice' } } }, /routing must be "expert_choice" or "token_choice"/],
+    [
+      { experts: { text: { count: 4, topk: 2 } } },
+      /unknown key experts\.text\.topk; did you mean experts\.text\.top_k/,
+    ],
     [{ towers: { mlp: { text: 'a' } } }, /towers\.mlp gives no tower to image/],
     [{ towers: { mlp: { text: 'a', image: 'a', speech: 'a', video: 'a' } } }, /towers\.mlp names "video"/],
     [{ towers: { mlp: { text: 'A', image: 'a', speech: 'a' } } }, /"A" cannot name a tower/],

@@ -72,6 +72,24 @@ describe('generate', () => {
     expect(seen).toEqual(tokens!.map((token) => [token, 0]));
   });
 
+  test('experts: token choice generates what forward gives; expert choice refuses, or approximates', async () => {
+    const options = { tokens: 32, kv_slots: 64, positions: 32, seed: 3 };
+    const causal = { ...config, experts: { text: { count: 4, routing: 'token_choice' as const, top_k: 2 } } };
+    await using model = await Model.create(causal, options);
+    const expected = await Promise.all(prompts.map((prompt) => greedy(model, prompt, 6)));
+    expect(await generate(model, prompts, { maxTokens: 6, temperature: 0, modalityOf })).toEqual(expected);
+
+    const ahead = { ...config, experts: { text: { count: 4, capacity_factor: 2 } } };
+    await using refuses = await Model.create(ahead, options);
+    await expect(generate(refuses, prompts, { maxTokens: 6, modalityOf })).rejects.toMatchObject({
+      code: 'ERR_UNSUPPORTED',
+      message: expect.stringMatching(/expert choice.*later.*token_choice.*approximate_routing/),
+    });
+    // The same weights with the same two experts a token.
+    await using approximates = await Model.create(ahead, { ...options, approximate_routing: true });
+    expect(await generate(approximates, prompts, { maxTokens: 6, temperature: 0, modalityOf })).toEqual(expected);
+  });
+
   test('says what is over the limits, and stops on a signal', async () => {
     await using model = await Model.create(config, { tokens: 8, kv_slots: 8, positions: 8 });
     await expect(generate(model, prompts, { maxTokens: 8 })).rejects.toMatchObject({ code: 'ERR_LIMIT' });

@@ -48,7 +48,8 @@ ModelConfig golden_config(const std::string& json) {
   const auto modalities = json_strings(json_value(json, "modalities"));
   const std::string untied = json_value(json, "untied");
   auto integer = [&](const char* key) { return static_cast<int64_t>(json_number(json, key)); };
-  return {.d_model = integer("d_model"),
+  ModelConfig config{
+          .d_model = integer("d_model"),
           .n_layers = integer("n_layers"),
           .n_heads = integer("n_heads"),
           .n_kv_heads = integer("n_kv_heads"),
@@ -66,6 +67,15 @@ ModelConfig golden_config(const std::string& json) {
           .mlp = make_part(modalities, json_true(untied, "mlp")),
           .final = make_part(modalities, json_true(untied, "final")),
           .loss_weight = std::vector<double>(modalities.size(), 1.0)};
+  if (json.find("\"experts\":") == std::string::npos) return config;
+  const std::string experts = json_value(json, "experts");
+  for (const std::string& tower : config.mlp.names) {
+    Experts of;
+    if (experts.find("\"" + tower + "\":") != std::string::npos)
+      of.count = static_cast<int64_t>(json_number(experts, tower));
+    config.experts.push_back(of);
+  }
+  return config;
 }
 
 const std::string& metadata(const SafetensorsFile& file, const std::string& key) {
@@ -198,7 +208,8 @@ void Golden::load_weights(Model& model) const {
 
 std::vector<std::string> golden_names() {
   return {"dense",         "mot_absent_modality", "mot_branch_output_norm",      "mot_ffn_untied_only",
-          "mot_odd_sizes", "mot_pre_norm_gqa",    "mot_two_modalities_wide_head"};
+          "mot_odd_sizes", "mot_pre_norm_gqa",    "mot_two_modalities_wide_head",
+          "moe_4x_expert_choice", "hybrid_moe_text_tower"};
 }
 
 double relative_error(const float* x, const float* y, int64_t count) {

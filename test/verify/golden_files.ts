@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { packageRoot } from '../../lib/package.js';
 
 export const goldenFolder = join(packageRoot(), 'test', 'golden');
-const UNSUPPORTED = ['hybrid_moe_text_tower', 'moe_4x_expert_choice', 'transfusion'];
+const UNSUPPORTED = ['transfusion'];
 
 const all = readdirSync(goldenFolder)
   .filter((name) => name.endsWith('.safetensors'))
