@@ -84,6 +84,17 @@ function describeIssue(issue: z.core.$ZodIssue, schema: z.ZodType, root: unknown
       return [`${name} must be ${issue.inclusive === false ? 'less than' : 'at most'} ${issue.maximum}, got ${got}`];
     case 'custom':
       return [issue.path.length ? `${name}: ${issue.message}` : issue.message];
+    case 'invalid_union': {
+      // Of the alternatives the one whose kind of value was given, if only one is.
+      const near = issue.errors.filter(
+        (inner) => !inner.some(({ code, path }) => code === 'invalid_type' && !path.length),
+      );
+      if (near.length === 1)
+        return near[0]!.flatMap((inner) =>
+          describeIssue({ ...inner, path: [...issue.path, ...inner.path] }, schema, root),
+        );
+      return [`${name}: ${issue.message}, got ${got}`];
+    }
     default:
       return [`${name}: ${issue.message}, got ${got}`];
   }

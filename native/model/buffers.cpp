@@ -97,8 +97,7 @@ Buffers::Buffers(const ModelConfig& c, const Limits& limits, DType operand, int6
         .place = of_mlp("place", kI32, {N, C}, first.routing.place),
         .segments = of_mlp("segments", kI32, {c.mlp_sets(), 3}, first.routing.segments),
     };
-    if (c.has_balance_loss())
-      layer.routing.d_balance = of_mlp("d_balance", kF32, {towers, C}, first.routing.d_balance);
+    if (c.has_balance_loss()) layer.routing.d_balance = of_mlp("d_balance", kF32, {towers, C}, first.routing.d_balance);
   }
   q = activation("q", operand, {T, HE}, kForwardAttention | kBackwardAttention);
   k = activation("k", operand, {T, KE}, kForwardAttention | kBackwardAttention);

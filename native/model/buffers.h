@@ -7,9 +7,9 @@
 
 namespace mot {
 
-// N rows (padding included), T tokens, S keys, R routed rows; D, H, K, E, F, V as in ops/types.h. "operand": the compute dtype.
-// Training keeps the layer's buffers from forward to backward, except those that Limits::checkpointing has computed
-// again: of them, and without training of all, there is one that every layer uses.
+// N rows (padding included), T tokens, S keys, R routed rows; D, H, K, E, F, V as in ops/types.h. "operand": the
+// compute dtype. Training keeps the layer's buffers from forward to backward, except those that Limits::checkpointing
+// has computed again: of them, and without training of all, there is one that every layer uses.
 struct LayerBuffers {
   struct Attention {
     BufferId h = kNoBuffer;          // [N, D] f32: residual stream before
@@ -57,7 +57,8 @@ struct Buffers {
   BufferId chosen;               // [T, D] operand: hidden rows of chosen positions
 
   // With experts only.
-  BufferId routed_x = kNoBuffer;  // [R, D] operand: rows of x at their experts; in backward also the gradient of routed_y
+  BufferId routed_x =
+      kNoBuffer;  // [R, D] operand: rows of x at their experts; in backward also the gradient of routed_y
   BufferId routed_y = kNoBuffer;  // [R, D] f32: what the experts make of them; in backward the gradient of routed_x
   BufferId logits = kNoBuffer;    // [N, C] f32: of a router; in backward their gradient
   BufferId balance = kNoBuffer;   // [layers, towers] f64: load-balance losses; token choice only

@@ -84,9 +84,7 @@ int64_t Experts::capacity(int64_t tokens) const {
   return std::min(tokens, static_cast<int64_t>(std::ceil(share)));
 }
 
-int64_t Experts::approximate_top_k() const {
-  return std::min(count, static_cast<int64_t>(std::ceil(capacity_factor)));
-}
+int64_t Experts::approximate_top_k() const { return std::min(count, static_cast<int64_t>(std::ceil(capacity_factor))); }
 
 int64_t ModelConfig::mlp_sets() const {
   int64_t sets = static_cast<int64_t>(mlp.names.size());

@@ -47,10 +47,10 @@ struct ModelConfig {
 
   // The MLP's weight sets: one a tower, or one an expert; those of a tower follow each other, in the order of towers.
   int64_t mlp_sets() const;
-  bool has_experts() const;         // some tower has
-  bool has_balance_loss() const;    // some tower routes by token choice
-  int64_t max_experts() const;      // of a tower; a tower without experts counts as one
-  bool looks_ahead() const;         // some tower routes by expert choice
+  bool has_experts() const;       // some tower has
+  bool has_balance_loss() const;  // some tower routes by token choice
+  int64_t max_experts() const;    // of a tower; a tower without experts counts as one
+  bool looks_ahead() const;       // some tower routes by expert choice
 };
 
 // Throws Error("ERR_CONFIG") naming the key, what was expected, what came.

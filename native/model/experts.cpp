@@ -39,13 +39,12 @@ Matrix router_probs(const Pass& p, int64_t layer, const RoutedTower& tower, cons
   const Matrix logits = columns(p.rows(e.buffers.logits), tower.experts);
   const Matrix probs = columns(p.rows(e.buffers.layers[layer].routing.probs), tower.experts);
   const Segments segments = as_segments(tower.segments);
-  e.run(&OpTable::grouped_gemm_forward,
-        GroupedGemmForward{.x = x,
-                           .weight = e.weights.layers[layer].routers[tower.tower].value,
-                           .residual = {},
-                           .y = logits,
-                           .segments = segments,
-                           .compute = kF32});
+  e.run(&OpTable::grouped_gemm_forward, GroupedGemmForward{.x = x,
+                                                           .weight = e.weights.layers[layer].routers[tower.tower].value,
+                                                           .residual = {},
+                                                           .y = logits,
+                                                           .segments = segments,
+                                                           .compute = kF32});
   e.run(&OpTable::router_forward, RouterForward{.logits = logits, .probs = probs, .segments = segments});
   return probs;
 }
@@ -146,9 +145,9 @@ void experts_inside(const Pass& p, int64_t layer, const Branch& branch) {
   to_experts(p, layer, branch.x);
   project(p, p.routed(e.buffers.routed_x), e.weights.layers[layer].gate_up, p.routed(b.mlp.gate_up),
           routed_segments(p, layer));
-  e.run(&OpTable::swiglu_forward, SwigluForward{.gate_up = p.routed(b.mlp.gate_up),
-                                                .out = p.routed(b.mlp.out),
-                                                .row_scale = e.floats(b.routing.gate)});
+  e.run(&OpTable::swiglu_forward,
+        SwigluForward{
+            .gate_up = p.routed(b.mlp.gate_up), .out = p.routed(b.mlp.out), .row_scale = e.floats(b.routing.gate)});
 }
 
 void experts_branch(const Pass& p, int64_t layer, const Branch& branch) {

@@ -21,17 +21,17 @@ struct Batch {
   const int32_t* target_modality;  // of the token predicted; read where target >= 0
 };
 
-// One tower of the MLP in a model with experts: how its rows are routed. A tower without experts has a single one, which
-// gets every row. A batch fixes how many routed rows there are; the layers' routers choose which.
+// One tower of the MLP in a model with experts: how its rows are routed. A tower without experts has a single one,
+// which gets every row. A batch fixes how many routed rows there are; the layers' routers choose which.
 struct RoutedTower {
   std::vector<Segment> segments;  // the tower's rows; named tower 0, since weights of a router are one tower's own
   int64_t tower;
-  int64_t experts;      // 1 or more
+  int64_t experts;  // 1 or more
   bool has_router;
-  int64_t capacity;     // expert choice: rows of each expert; 0: token choice
-  int64_t top_k;        // token choice: experts of each row; 0: expert choice
-  int64_t first_set;    // weight set of the first expert
-  int64_t begin, end;   // its routed rows
+  int64_t capacity;    // expert choice: rows of each expert; 0: token choice
+  int64_t top_k;       // token choice: experts of each row; 0: expert choice
+  int64_t first_set;   // weight set of the first expert
+  int64_t begin, end;  // its routed rows
 };
 
 struct TokenGroups {
@@ -59,8 +59,8 @@ struct KvAddress {
 
 // Validates every value against config and limits and throws Error("ERR_BATCH") naming array, index, value and bound:
 // token, modality, position, target and target_modality in range; intervals inside [0, keys), non-decreasing, each
-// row seeing itself; a row with a target has kv_end <= its own key + 1. Throws Error("ERR_UNSUPPORTED") for a batch that
-// decodes with expert choice, unless the limits allow its approximation.
+// row seeing itself; a row with a target has kv_end <= its own key + 1. Throws Error("ERR_UNSUPPORTED") for a batch
+// that decodes with expert choice, unless the limits allow its approximation.
 TokenGroups make_token_groups(const ModelConfig& config, const Limits& limits, int64_t row_alignment,
                               const Batch& batch, const KvAddress& kv = {});
 

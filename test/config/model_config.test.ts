@@ -109,10 +109,7 @@ describe('wrong configs are errors that say what to do', () => {
     [{ experts: { text: { count: 4, top_k: 2 } } }, /top_k is for token_choice/],
     [{ experts: { text: { count: 4, routing: 'token_choice', capacity_factor: 2 } } }, /capacity_factor is for expert/],
     [{ experts: { text: { count: 4, routing: 'choice' } } }, /routing must be "expert_choice" or "token_choice"/],
-    [
-      { experts: { text: { count: 4, topk: 2 } } },
-      /unknown key experts\.text\.topk; did you mean experts\.text\.top_k/,
-    ],
+    [{ experts: { text: { count: 4, topk: 2 } } }, /unknown key experts\.text\.topk; did you mean top_k/],
     [{ towers: { mlp: { text: 'a' } } }, /towers\.mlp gives no tower to image/],
     [{ towers: { mlp: { text: 'a', image: 'a', speech: 'a', video: 'a' } } }, /towers\.mlp names "video"/],
     [{ towers: { mlp: { text: 'A', image: 'a', speech: 'a' } } }, /"A" cannot name a tower/],

@@ -99,8 +99,8 @@ TEST(Experts, OneIsTheModelWithoutExpertsBitForBit) {
             }
             const OwnedBatch batch = random_batch(one, {40, 1, 33}, 4);
             const Outcome a = run(plain, batch), b = run(routed, batch);
-            EXPECT_EQ(a.losses.loss, b.losses.loss);
-            EXPECT_TRUE(a.hidden == b.hidden);
+            EXPECT_LE(relative_error(b.losses.loss, a.losses.loss), name == "reference" ? 1e-6 : 0);
+            EXPECT_LE(relative_error(b.hidden, a.hidden), name == "reference" ? 1e-5 : 0);
             for (const WeightInfo& weight : routed.weights().all()) {
               const float* gradient = &b.gradients[weight.offset];
               if (weight.name.find("router") != std::string::npos) {
@@ -108,15 +108,20 @@ TEST(Experts, OneIsTheModelWithoutExpertsBitForBit) {
                 continue;
               }
               const float* expected = &a.gradients[plain.weights().at(plain_name(weight.name)).offset];
-              EXPECT_TRUE(std::equal(gradient, gradient + weight.count, expected)) << weight.name;
+              // The reference backend keeps a sum in double where the other path stores it as f32 in between.
+              if (name == "reference")
+                EXPECT_LE(relative_error(gradient, expected, weight.count), 1e-5) << weight.name;
+              else
+                EXPECT_TRUE(std::equal(gradient, gradient + weight.count, expected)) << weight.name;
             }
           }
 }
 
-// The choice of tokens has no gradient; a small step along a tensor's gradient changes none.
+// Every token goes to every expert, so that no step changes a choice; the choice itself has no gradient.
 TEST(Experts, GradientsMatchFiniteDifferences) {
   for (NormPlacement placement : {NormPlacement::kBranchOutput, NormPlacement::kPre})
-    for (const ModelConfig& config : mixtures(placement)) {
+    for (const Experts& experts : {expert_choice(3, 3), token_choice(3, 3)}) {
+      const ModelConfig config = mixture(experts, true, placement);
       Model model(config, kLimits, kF32, reference_backend(), 1);
       fill_random_weights(model, 5);
       const OwnedBatch batch = random_batch(config, {19, 1, 30}, 2);
@@ -130,7 +135,7 @@ TEST(Experts, GradientsMatchFiniteDifferences) {
         ASSERT_GT(norm, 0) << weight.name;
         float* w = model.weight_data() + weight.offset;
         const std::vector<float> before(w, w + weight.count);
-        const double step = 1e-3;
+        const double step = 4e-3;
         double loss[2];
         for (int side = 0; side < 2; side++) {
           for (int64_t i = 0; i < weight.count; i++)
@@ -138,7 +143,7 @@ TEST(Experts, GradientsMatchFiniteDifferences) {
           loss[side] = model.evaluate(groups, 0, kNoAbort).loss;
         }
         std::copy(before.begin(), before.end(), w);
-        EXPECT_NEAR((loss[1] - loss[0]) / (2 * step) / norm, 1, 1e-2) << weight.name << ", |g| = " << norm;
+        EXPECT_NEAR((loss[1] - loss[0]) / (2 * step) / norm, 1, 4e-3) << weight.name << ", |g| = " << norm;
       }
     }
 }
@@ -212,6 +217,37 @@ TEST(Experts, BalanceLossIsReportedAndAddsUp) {
     ASSERT_NEAR(model.gradient_data()[i], a.gradients[i] / 2, 1e-6 + 1e-5 * std::abs(a.gradients[i]));
 }
 
+// The gradient that the balance loss adds to a router, along itself; in the last layer, so that nothing else moves.
+TEST(Experts, BalanceLossHasItsGradient) {
+  const ModelConfig with = mixture(token_choice(4, 2, 0.3), false);
+  ModelConfig without = with;
+  without.experts[0].balance_loss = 0;
+  const OwnedBatch batch = random_batch(with, {60}, 11);
+  const Outcome a = run(with, "reference", kF32, batch), b = run(without, "reference", kF32, batch);
+  Model model(with, kLimits, kF32, reference_backend(), 1);
+  fill_random_weights(model, 3);
+  const TokenGroups groups = make_token_groups(with, kLimits, 1, batch.view());
+  const WeightInfo& router = model.weights().at("layers.1.shared.mlp.router.weight");
+  std::vector<double> gradient;
+  double norm = 0;
+  for (int64_t i = router.offset; i < router.offset + router.count; i++) {
+    gradient.push_back(static_cast<double>(a.gradients[i]) - b.gradients[i]);
+    norm += gradient.back() * gradient.back();
+  }
+  norm = std::sqrt(norm);
+  ASSERT_GT(norm, 1e-3);
+  float* w = model.weight_data() + router.offset;
+  const std::vector<float> before(w, w + router.count);
+  const double step = 1e-4;
+  double balance[2];
+  for (int side = 0; side < 2; side++) {
+    for (int64_t i = 0; i < router.count; i++)
+      w[i] = static_cast<float>(before[i] + (side ? step : -step) * gradient[i] / norm);
+    balance[side] = 0.3 * 2 * model.evaluate(groups, 0, kNoAbort).balance_loss;  // of two layers
+  }
+  EXPECT_NEAR((balance[1] - balance[0]) / (2 * step) / norm, 1, 2e-2);
+}
+
 // Logits of every position, decoded one token at a time.
 std::vector<float> decoded(Model& model, const OwnedBatch& batch) {
   const int64_t V = model.config().vocab, T = batch.tokens();
@@ -220,8 +256,8 @@ std::vector<float> decoded(Model& model, const OwnedBatch& batch) {
     const auto slot = static_cast<int32_t>(t), first = 0;
     const int32_t end = slot + 1;
     const Batch one{1, &batch.token[t], &batch.modality[t], &batch.position[t], &first, &end, nullptr, nullptr};
-    const TokenGroups groups = make_token_groups(model.config(), model.limits(), model.row_alignment(), one,
-                                                 {&slot, model.limits().kv_slots});
+    const TokenGroups groups =
+        make_token_groups(model.config(), model.limits(), model.row_alignment(), one, {&slot, model.limits().kv_slots});
     model.decode(groups, &first, 1, &logits[static_cast<size_t>(t * V)], kNoAbort);
   }
   return logits;

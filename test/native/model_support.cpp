@@ -48,25 +48,25 @@ ModelConfig golden_config(const std::string& json) {
   const auto modalities = json_strings(json_value(json, "modalities"));
   const std::string untied = json_value(json, "untied");
   auto integer = [&](const char* key) { return static_cast<int64_t>(json_number(json, key)); };
-  ModelConfig config{
-          .d_model = integer("d_model"),
-          .n_layers = integer("n_layers"),
-          .n_heads = integer("n_heads"),
-          .n_kv_heads = integer("n_kv_heads"),
-          .head_dim = integer("head_dim"),
-          .ffn_dim = integer("ffn_dim"),
-          .vocab = integer("vocab"),
-          .modalities = static_cast<int64_t>(modalities.size()),
-          .norm_placement =
-              json_value(json, "norm_placement") == "\"pre\"" ? NormPlacement::kPre : NormPlacement::kBranchOutput,
-          .qk_norm = json_true(json, "qk_norm"),
-          .norm_eps = json_number(json, "norm_eps"),
-          .rope_theta = json_number(json, "rope_theta"),
-          .z_loss = json_number(json, "z_loss"),
-          .self_attn = make_part(modalities, json_true(untied, "self_attn")),
-          .mlp = make_part(modalities, json_true(untied, "mlp")),
-          .final = make_part(modalities, json_true(untied, "final")),
-          .loss_weight = std::vector<double>(modalities.size(), 1.0)};
+  ModelConfig config{.d_model = integer("d_model"),
+                     .n_layers = integer("n_layers"),
+                     .n_heads = integer("n_heads"),
+                     .n_kv_heads = integer("n_kv_heads"),
+                     .head_dim = integer("head_dim"),
+                     .ffn_dim = integer("ffn_dim"),
+                     .vocab = integer("vocab"),
+                     .modalities = static_cast<int64_t>(modalities.size()),
+                     .norm_placement = json_value(json, "norm_placement") == "\"pre\"" ? NormPlacement::kPre
+                                                                                       : NormPlacement::kBranchOutput,
+                     .qk_norm = json_true(json, "qk_norm"),
+                     .norm_eps = json_number(json, "norm_eps"),
+                     .rope_theta = json_number(json, "rope_theta"),
+                     .z_loss = json_number(json, "z_loss"),
+                     .self_attn = make_part(modalities, json_true(untied, "self_attn")),
+                     .mlp = make_part(modalities, json_true(untied, "mlp")),
+                     .final = make_part(modalities, json_true(untied, "final")),
+                     .loss_weight = std::vector<double>(modalities.size(), 1.0),
+                     .experts = {}};
   if (json.find("\"experts\":") == std::string::npos) return config;
   const std::string experts = json_value(json, "experts");
   for (const std::string& tower : config.mlp.names) {
@@ -133,7 +133,8 @@ ModelConfig make_config(int64_t modalities, const Untied& untied) {
           .self_attn = make_part(names, untied.self_attn),
           .mlp = make_part(names, untied.mlp),
           .final = make_part(names, untied.final),
-          .loss_weight = std::vector<double>(static_cast<size_t>(modalities), 1.0)};
+          .loss_weight = std::vector<double>(static_cast<size_t>(modalities), 1.0),
+          .experts = {}};
 }
 
 OwnedBatch random_batch(const ModelConfig& config, const std::vector<int64_t>& lengths, uint64_t seed) {
@@ -207,9 +208,15 @@ void Golden::load_weights(Model& model) const {
 }
 
 std::vector<std::string> golden_names() {
-  return {"dense",         "mot_absent_modality", "mot_branch_output_norm",      "mot_ffn_untied_only",
-          "mot_odd_sizes", "mot_pre_norm_gqa",    "mot_two_modalities_wide_head",
-          "moe_4x_expert_choice", "hybrid_moe_text_tower"};
+  return {"dense",
+          "mot_absent_modality",
+          "mot_branch_output_norm",
+          "mot_ffn_untied_only",
+          "mot_odd_sizes",
+          "mot_pre_norm_gqa",
+          "mot_two_modalities_wide_head",
+          "moe_4x_expert_choice",
+          "hybrid_moe_text_tower"};
 }
 
 double relative_error(const float* x, const float* y, int64_t count) {
