@@ -1,7 +1,7 @@
 import type { ModelConfig } from '../config/model_config.js';
 import type { Machine } from '../machine.js';
 import type { Curve } from '../report/data.js';
-import { estimateMatch, type FractionEstimate, type RunCurve } from './bootstrap.js';
+import { estimateMatch, type EstimateOptions, type FractionEstimate, type RunCurve } from './bootstrap.js';
 import { SPLITS, type CurveSplit, type RunCurves } from './curves.js';
 import { PAPER, PAPER_SOURCE, paperSetting, type PaperRow } from './paper.js';
 import { smoothCurve } from './smooth.js';
@@ -34,7 +34,10 @@ export interface CompareInput {
   config: Record<string, unknown>;
   data: { name: string; fingerprint: string; documents: number };
   machines: Machine[];
+  /** Sentences that were found before. */
   warnings: string[];
+  /** Draws of the bootstrap. Default 400. */
+  draws?: number;
 }
 
 /** One model against the baseline, on one loss. */
@@ -88,7 +91,10 @@ export function compareResults(input: CompareInput): CompareResults {
   const { baseline: name, models } = input;
   const baseline = models.find((model) => model.name === name)!;
   const steps = Math.max(...baseline.runs.map(({ curves }) => curves.steps));
-  const from = Math.max(input.warmupSteps, IGNORED * steps);
+  const options = {
+    from: Math.max(input.warmupSteps, IGNORED * steps),
+    ...(input.draws === undefined ? {} : { draws: input.draws }),
+  };
   const warnings = [...input.warnings];
 
   const described = models.map((model): CompareResults['models'][number] => {
@@ -152,7 +158,7 @@ export function compareResults(input: CompareInput): CompareResults {
     .filter((model) => model !== baseline)
     .flatMap((model) =>
       SPLITS.flatMap((split) =>
-        modalitiesOf(baseline, split).flatMap((modality) => matchOf(baseline, model, split, modality, from) ?? []),
+        modalitiesOf(baseline, split).flatMap((modality) => matchOf(baseline, model, split, modality, options) ?? []),
       ),
     );
   const { diffusion } = baseline.config as { diffusion?: unknown };
@@ -193,9 +199,9 @@ function matchOf(
   model: ComparedModel,
   split: CurveSplit,
   modality: string,
-  from: number,
+  options: EstimateOptions,
 ): MatchResult | undefined {
-  const estimate = estimateMatch(curvesOf(baseline, split, modality), curvesOf(model, split, modality), { from });
+  const estimate = estimateMatch(curvesOf(baseline, split, modality), curvesOf(model, split, modality), options);
   if (!estimate) return undefined;
   const { matching, measures } = estimate;
   const every = Math.max(1, Math.ceil(matching.baseline.length / 100));
