@@ -16,10 +16,10 @@ export function estimateText({ value, low, high }: FractionEstimate): string {
 /** What the numbers alone do not say; empty when the model reached all that the baseline reached. */
 export function matchRemark({ reached, at_least, at_most, covered }: MatchResult): string {
   if (at_most !== null) return `better from its first point on: less than ${fraction(at_most)}`;
-  if (reached) return '';
+  const share = `${Math.round(100 * covered)} %`;
+  if (reached) return covered > 0 && covered < 0.9 ? `baseline's lowest loss is at ${share} of its run` : '';
   if (covered === 0) return `never as good: more than ${fraction(at_least!)}`;
-  const share = Math.round(100 * covered);
-  return `baseline's lowest loss not reached (there: more than ${fraction(at_least!)}); pairs up to ${share} % of its run`;
+  return `baseline's lowest loss not reached (there: more than ${fraction(at_least!)}); pairs up to ${share} of its run`;
 }
 
 /** The results as lines for a terminal: fractions of the baseline's steps, slopes. */
