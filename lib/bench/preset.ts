@@ -23,10 +23,15 @@ const ROUNDS = 3;
 /** Ids of a preset that leaves them to a data set, as many as the embedded one has. */
 const VOCAB = 2530;
 
-/** The model of a preset. MotError ERR_USAGE where there is none. */
+/** The model of a preset. MotError ERR_USAGE where there is none, or where it would take image patches. */
 export function presetModelConfig(name: string): ModelConfig {
   const preset = findPreset(name);
   if (!preset) throw new MotError('ERR_USAGE', `there is no preset ${name}; ${presetHint(name)}.`);
+  if (preset.model.diffusion)
+    throw new MotError(
+      'ERR_USAGE',
+      `steps are timed on tokens alone, and ${name} takes image patches; choose a preset of chameleon-* or emoji-*.`,
+    );
   return parseModelConfig({ vocab: VOCAB, modalities: ['text', 'image', 'speech'], ...preset.model });
 }
 

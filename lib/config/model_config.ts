@@ -68,7 +68,12 @@ export const modelConfigShape = {
   ffn_dim: width.optional(),
   /** Names of the modalities; a batch counts them from 0. */
   modalities: z.array(name).min(1).max(256),
-  /** Which parts have one tower a modality; `true`: all (Mixture of Transformers, the default), `false`: none (dense). */
+  /**
+   * Which parts have one tower a modality; `true`: all (Mixture of Transformers, the default), `false`: none (dense). A
+   * branch's norms belong to its part: those of queries, keys and output to `self_attn`, the feed-forward one to `mlp`;
+   * `final` is the norm before the head. So the paper's ablation (feed-forward; and Q, K, V, O; and norms) is
+   * `{self_attn: false, final: false}`, `{final: false}`, `true`, where each step takes its branch's norms along.
+   */
   untied: z
     .union([
       z.boolean(),

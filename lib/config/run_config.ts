@@ -62,7 +62,12 @@ export function readRunConfig(path: string, overrides: readonly string[] = []): 
 
 /** The run config of a preset: its model, its batch and optimiser, and overrides. MotError as `readRunConfig`. */
 export function readPreset(name: string, overrides: readonly string[] = []): RunConfig {
-  const value = { model: { preset: name }, train: { preset: name } };
+  const value = {
+    model: { preset: name },
+    train: { preset: name },
+    // So that settings of diffusion have their place.
+    ...(findPreset(name)?.model.diffusion ? { data: { prepare: { latents: {} } } } : {}),
+  };
   return parseRunConfig(applyOverrides({ value, where: () => '' }, overrides), `runs/${name}`);
 }
 
@@ -97,9 +102,9 @@ function checkModel({ data, model: given }: RunConfig, where: ConfigSource['wher
     );
 }
 
-/** What a preset stands for in each part of a run config. Its ids and modalities are left to the data set. */
+/** What a preset stands for in each part of a run config. What follows from a data set is left to that. */
 const PRESET_PARTS = {
-  model: ({ model: { vocab: _, modalities: __, ...architecture } }: Preset): object => architecture,
+  model: ({ model: { vocab: _, modalities: __, diffusion: ___, ...architecture } }: Preset): object => architecture,
   train: ({ train }: Preset): object => train,
 };
 

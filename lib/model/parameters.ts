@@ -11,9 +11,15 @@ export interface ParameterCount {
   nonEmbedding: number;
   /** By tower and part. */
   towers: Record<string, Record<Part, number>>;
-  /** What a token of each modality meets: its own towers, embedding and head. */
+  /** What a token of each modality meets: its own towers, and embedding and head, or, of a patch, the diffusion's. */
   active: Record<string, number>;
 }
+
+const EMBEDDING = 'embed_tokens.weight';
+const HEAD = 'lm_head.weight';
+
+/** Weights that patches do not meet; those of diffusion (patches in and out, timesteps) only patches do. */
+const OF_TOKENS: ReadonlySet<string> = new Set([EMBEDDING, HEAD]);
 
 /** Counts the weights of a model by place. `tensors`: those of `Model.describe`. */
 export function parameterCount(config: ModelConfig, tensors: readonly TensorShape[]): ParameterCount {
@@ -30,15 +36,18 @@ export function parameterCount(config: ModelConfig, tensors: readonly TensorShap
     const size = shape.reduce((product, length) => product * length, 1);
     count.total += size;
     const place = placeOf(name);
-    if (name === 'embed_tokens.weight') count.embedding += size;
-    else if (name === 'lm_head.weight') count.head += size;
+    if (name === EMBEDDING) count.embedding += size;
+    else if (name === HEAD) count.head += size;
     else count.nonEmbedding += size;
     if (place) {
       const parts = (count.towers[place.tower] ??= { self_attn: 0, mlp: 0, final: 0 });
       parts[place.part] += size;
     }
     config.modalities.forEach((modality, m) => {
-      if (!place || towersByPart[place.part]![m] === place.tower) count.active[modality]! += size;
+      const met = place
+        ? towersByPart[place.part]![m] === place.tower
+        : OF_TOKENS.has(name) === (modality !== config.diffusion?.modality);
+      if (met) count.active[modality]! += size;
     });
   }
   return count;

@@ -72,6 +72,10 @@ describe('steps of a preset', () => {
       code: 'ERR_USAGE',
       message: expect.stringContaining('did you mean emoji-tiny?'),
     });
+    await expect(timePreset(context, { name: 'transfusion-163m', tokens: 8 })).rejects.toMatchObject({
+      code: 'ERR_USAGE',
+      message: expect.stringContaining('image patches'),
+    });
     const both = runSuites(['gemm'], { preset: { name: 'emoji-tiny', tokens: 8 } });
     await expect(both).rejects.toMatchObject({ code: 'ERR_USAGE', message: expect.stringContaining('suite step') });
   });

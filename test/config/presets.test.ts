@@ -70,6 +70,22 @@ test('the batches of the paper', () => {
   ]);
 });
 
+test('the optimisers of the papers', () => {
+  expect(findPreset('chameleon-94m')!.train).toMatchObject({
+    lr: 1e-4,
+    schedule: 'exponential',
+    warmup_steps: 4000,
+    beta1: 0.9,
+    beta2: 0.95,
+    eps: 1e-5,
+    weight_decay: 0.1,
+    clip: 1,
+    steps: 160_000,
+  });
+  const { lr, min_lr_ratio, schedule, eps, steps } = findPreset('transfusion-760m')!.train;
+  expect([lr, lr! * min_lr_ratio!, schedule, eps, steps]).toEqual([3e-4, 3e-4 * 0.05, 'cosine', 1e-8, 250_000]);
+});
+
 test('a name without a variant means mot', () => {
   expect(findPreset('chameleon-443m')).toEqual(findPreset('chameleon-443m-mot'));
   expect(findPreset('chameleon-443m-dense')!.model).toMatchObject({ untied: false });
@@ -96,6 +112,15 @@ train: { preset: chameleon-443m, lr: 0.01, sequences: 2 }`);
     expect(model).toMatchObject({ vocab: 100, modalities: ['text', 'image', 'speech'], ffn_dim: 2816 });
     // What is resolved names no preset, so a later version's presets do not change it.
     expect(JSON.stringify(config)).not.toContain('preset');
+  });
+
+  test('diffusion follows from the data, too', () => {
+    const config = parse(
+      'model: { preset: transfusion-163m, diffusion: { weight: 2 } }\ndata: {prepare: {latents: {}}}',
+    );
+    const data = { size: 50, modalities: ['text', 'image'], continuous: { image: 48 } };
+    expect(modelOfRun(config, data).diffusion).toEqual({ modality: 'image', patch_dim: 48, steps: 1000, weight: 2 });
+    expect(readPreset('transfusion-163m', ['model.diffusion.steps=50']).model['diffusion']).toEqual({ steps: 50 });
   });
 
   test('overrides go over the preset of a name', () => {
