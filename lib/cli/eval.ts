@@ -13,6 +13,7 @@ interface EvalFlags {
   documents?: number;
   seed: number;
   threads: number;
+  approximateRouting?: boolean;
   out?: string;
   json?: boolean;
 }
@@ -37,6 +38,10 @@ export function registerEval(program: Command): void {
       '--documents <n>',
       'documents of a split whose losses are taken; default: all',
       wholeNumber('--documents', 1),
+    )
+    .option(
+      '--approximate-routing',
+      'let a model with expert choice generate, by token choice; its losses stay as they are',
     )
     .addOption(seedOption())
     .addOption(threadsOption())
@@ -72,6 +77,7 @@ async function evaluate(run: string, flags: EvalFlags): Promise<RunEvaluation> {
     const result = await evaluateRun(run, {
       splits: split === 'both' ? EVALUATED_SPLITS : [split],
       samples,
+      approximateRouting: flags.approximateRouting ?? false,
       seed,
       threads,
       progress,

@@ -29,6 +29,8 @@ export interface EvaluateOptions {
   samples?: number;
   /** Of the draws. Default 0. */
   seed?: number;
+  /** Lets a model with expert choice generate, by token choice; its losses stay those of expert choice. Default false. */
+  approximateRouting?: boolean;
   /** Threads; 0: all. Results do not depend on it. Default 0. */
   threads?: number;
   progress?: PrepareProgress;
@@ -69,6 +71,7 @@ export async function evaluateRun(run: string, options: EvaluateOptions = {}): P
   const { progress = silentPreparation, signal } = options;
   await using opened = await openRun(options.step === undefined ? run : checkpointFolder(run, options.step), {
     threads,
+    approximateRouting: options.approximateRouting ?? false,
     slots: (tokenizers, longestDocument) => (samples > 0 ? generatorSlots(tokenizers, longestDocument, SEQUENCES) : 0),
     tokens: (checkpoint) => packing(checkpoint).sequences * packing(checkpoint).seqLen,
   });

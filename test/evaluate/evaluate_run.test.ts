@@ -54,9 +54,9 @@ beforeAll(async () => {
 afterAll(() => rmSync(root, { recursive: true, force: true }));
 
 /** A run of two steps on the data set. */
-async function train(out: string, data: { dataset?: string; prepare?: unknown }): Promise<void> {
+async function train(out: string, data: { dataset?: string; prepare?: unknown }, model = {}): Promise<void> {
   const value = {
-    model: { d_model: 32, n_layers: 1, n_heads: 4, head_dim: 8, ffn_dim: 48 },
+    model: { d_model: 32, n_layers: 1, n_heads: 4, head_dim: 8, ffn_dim: 48, ...model },
     data: { dataset: prepared.folder, ...data },
     train: { steps: 2, sequences: 1, seq_len: 256, warmup_steps: 1, checkpoint_every: 1, validation_documents: 60 },
   };
@@ -241,6 +241,20 @@ describe('mot eval', () => {
     expect(result.splits.validation).toMatchObject({ retrieval: { top1: { count: 2 } } });
     expect(result.splits.validation!.speech).toBeUndefined();
   }, 60_000);
+
+  test('a model with expert choice: losses, and why no more, unless asked for the approximation', async () => {
+    const out = join(root, 'experts-run');
+    await train(out, { prepare: options }, { untied: false, experts: { shared: 2 } });
+    const losses = await evaluateRun(out, { samples: 2 });
+    expect(losses.skipped).toEqual([{ metric: 'generation', reason: expect.stringContaining('expert choice') }]);
+    expect(Object.keys(losses.splits)).toEqual(['validation', 'heldout']);
+    for (const split of Object.values(losses.splits)) expect(Object.keys(split)).toEqual(['documents', 'losses']);
+
+    const all = await evaluateRun(out, { samples: 2, splits: ['heldout'], approximateRouting: true });
+    expect(all.skipped).toEqual([]);
+    expect(all.splits.heldout).toMatchObject({ retrieval: { top1: { count: 2 } } });
+    expect(all.splits.heldout!.losses).toEqual(losses.splits.heldout!.losses);
+  });
 
   test('a data set whose options are not known: losses only, and why', async () => {
     const folder = join(root, 'foreign');
