@@ -4,6 +4,7 @@ import { packageVersion } from '../package.js';
 import { registerBench } from './bench.js';
 import { act } from './common.js';
 import { registerCompare } from './compare.js';
+import { registerData } from './data.js';
 import { registerDescribe } from './describe.js';
 import { registerDoctor } from './doctor.js';
 import { registerEval } from './eval.js';
@@ -24,6 +25,7 @@ export function makeProgram(): Command {
     .exitOverride();
   registerStart(program);
   registerPrepare(program);
+  registerData(program);
   registerTrain(program);
   registerCompare(program);
   registerVerify(program);

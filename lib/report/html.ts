@@ -10,11 +10,13 @@ const COLORS = { train: '#4c78a8', validation: '#e4572e', heldout: '#9467bd', un
 const pictureUrl = (picture: Picture) => `data:image/png;base64,${Buffer.from(encodePng(picture)).toString('base64')}`;
 const soundUrl = (sound: Sound) => `data:audio/wav;base64,${Buffer.from(encodeWav(sound)).toString('base64')}`;
 
-function figure(picture: Picture, caption: string): string {
+/** A picture and what is under it. */
+export function figure(picture: Picture, caption: string): string {
   return `<figure><img src="${pictureUrl(picture)}" alt="${escapeHtml(caption)}"><figcaption>${escapeHtml(caption)}</figcaption></figure>`;
 }
 
-function player(sound: Sound | undefined, label: string): string {
+/** A player for a sound; nothing where there is none. */
+export function player(sound: Sound | undefined, label: string): string {
   if (!sound || sound.samples.length === 0) return '';
   return `<div class="sound"><span>${label}</span><audio controls preload="metadata" src="${soundUrl(sound)}"></audio></div>`;
 }

@@ -79,7 +79,8 @@ export function readRecords(path: string, begin: number, end: number, kind: Reco
     if (begin + length < end) {
       // The last record goes on beyond what was read, and so beyond the limit.
       records.at(-1)!.bytes = undefined;
-      return { records, lines: lines + countNewlines(fd, begin + length, end) };
+      const counted = kind === 'line' ? lines - 1 : lines;
+      return { records, lines: counted + countNewlines(fd, begin + length, end) };
     }
     return { records, lines };
   } finally {
