@@ -135,6 +135,8 @@ export {
   type TokenSequence,
 } from './modalities/registry.js';
 export { TextTokenizer } from './modalities/text/bpe.js';
+export { HubTextTokenizer } from './modalities/text/hub_tokenizer.js';
+export { loadTextTokenizer } from './modalities/text/tokenizer_json.js';
 export { trainBpe, type BpeModel, type BpeOptions } from './modalities/text/train_bpe.js';
 export { ImageTokenizer, type ImageTokenizerOptions } from './modalities/image/patch_codebook.js';
 export type { Codecs, LatentCodec } from './modalities/codec.js';
@@ -151,8 +153,18 @@ export {
 } from './data/packer.js';
 export { batchesOf, Loader, type DocumentTransform, type LoaderOptions } from './data/loader.js';
 export { trainingNoise, validationNoise, type NoiseOptions } from './data/noise.js';
-export type { DatasetExample, DatasetManifest, DatasetSplit, DocumentSource, SplitName } from './data/dataset.js';
+export type {
+  DatasetExample,
+  DatasetManifest,
+  DatasetSplit,
+  DocumentSource,
+  SourceSummary,
+  SplitName,
+} from './data/dataset.js';
 export { prepareEmoji, type PreparedDataset, type PrepareRun } from './data/prepare_emoji.js';
+export { prepareOwn } from './data/own/prepare.js';
+export { readOwnOptions, type OwnOptions, type SourceOptions } from './data/own/options.js';
+export { inspectDataset, type DocumentSample, type InspectOptions, type SplitInspection } from './data/inspect.js';
 export type { PrepareProgress, Stage } from './data/prepare_progress.js';
 export { openSplit, readManifest, writeManifest } from './data/manifest.js';
 export { ShardWriter } from './data/shard.js';

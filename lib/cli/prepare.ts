@@ -94,9 +94,8 @@ async function ownPreparation(config: string, overrides: string[]): Promise<Prep
       'ERR_USAGE',
       `mot prepare takes emoji or the file of a config, such as my-data.yaml; got ${config}. See mot prepare --help.`,
     );
-  const { applyOverrides, readConfigFile } = await import('../config/file.js');
-  const { parseOwnOptions } = await import('../data/own/options.js');
+  const { readOwnOptions } = await import('../data/own/options.js');
   const { prepareOwn } = await import('../data/own/prepare.js');
-  const options = parseOwnOptions(applyOverrides(readConfigFile(config), overrides));
+  const options = readOwnOptions(config, overrides);
   return (run) => prepareOwn(options, run);
 }

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { ConfigSource } from '../../config/file.js';
+import { applyOverrides, readConfigFile, type ConfigSource } from '../../config/file.js';
 import { parseWith, show } from '../../config/parse.js';
 import { MotError } from '../../errors.js';
 
@@ -183,4 +183,15 @@ export function parseOwnOptions({ value, where }: ConfigSource): OwnOptions {
     };
   });
   return { ...options, sources };
+}
+
+/**
+ * Reads a config of `mot prepare` and puts `key=value` overrides over it.
+ *
+ * @throws MotError ERR_FILE_OPEN, ERR_USAGE, ERR_CONFIG.
+ * @example
+ * const { manifest } = await prepareOwn(readOwnOptions('own-data.yaml', ['out=data/mine']));
+ */
+export function readOwnOptions(path: string, overrides: readonly string[] = []): OwnOptions {
+  return parseOwnOptions(applyOverrides(readConfigFile(path), overrides));
 }

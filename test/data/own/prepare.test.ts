@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { openSplit } from '../../../lib/data/manifest.js';
+import { readOwnOptions } from '../../../lib/data/own/options.js';
 import { prepareOwn } from '../../../lib/data/own/prepare.js';
 import type { PreparedDataset } from '../../../lib/data/prepare_emoji.js';
 import { decodeDocument, loadTokenizers } from '../../../lib/modalities/registry.js';
@@ -185,6 +186,11 @@ describe('what is wrong before any work', () => {
   ])('%s', (yaml, message) => {
     expect(() => options(`out: x\n${yaml}`)).toThrow(message);
   });
+});
+
+test('the recipe shows the defaults', () => {
+  const recipe = fileURLToPath(new URL('../../../../recipes/own-data.yaml', import.meta.url));
+  expect(readOwnOptions(recipe)).toEqual(options('out: data/mine\nsources: [{jsonl: my-data/*.jsonl}]'));
 });
 
 describe('a killed preparation', () => {

@@ -125,35 +125,6 @@ describe('parquet', () => {
       [4, 5, 6, 7].map((i) => [{ text: `c${i}` }, { image: { bytes: png(i) } }]),
     );
   });
-
-  test('whatever the bytes: an error or rows, nothing else', async () => {
-    const whole = parquet(rows.slice(0, 3));
-    let failed = 0;
-    await fc.assert(
-      fc.asyncProperty(
-        fc.array(fc.tuple(fc.nat(whole.length - 1), fc.nat(255)), { minLength: 1, maxLength: 6 }),
-        async (edits) => {
-          const bytes = Buffer.from(whole);
-          for (const [at, value] of edits) bytes[at] = value;
-          const path = write(join(root, 'fuzz.parquet'), bytes);
-          try {
-            const file = await openParquet(path);
-            file.close();
-            let begin = 0;
-            for (const count of file.groups.filter((group) => group < 1000)) {
-              expect(Array.isArray(await readRows(path, begin, begin + count, [...columns]))).toBe(true);
-              begin += count;
-            }
-          } catch (error) {
-            expect(error).toHaveProperty('message');
-            failed++;
-          }
-        },
-      ),
-      { numRuns: 200 },
-    );
-    expect(failed).toBeGreaterThan(0);
-  });
 });
 
 describe('media', () => {
