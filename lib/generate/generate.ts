@@ -1,7 +1,9 @@
 import { MotError } from '../errors.js';
-import type { Batch, Document } from '../model/batch.js';
+import type { Document } from '../model/batch.js';
 import type { Model } from '../model/model.js';
-import { randomKey, randomUniform } from '../modalities/random.js';
+import { randomKey, randomUniform, type RandomKey } from '../modalities/random.js';
+import { cacheBatch, prefill, type CachedSequence } from './cache.js';
+import { checkImages, drawImages, guidanceSlots, imageDocument, type ImageGeneration } from './images.js';
 import { checkSampling, sampleToken, type IdRange, type SamplingOptions } from './sampler.js';
 
 /** What may follow the tokens of a sequence, or that it is finished. */
@@ -18,27 +20,40 @@ export interface GenerateOptions extends SamplingOptions {
   stopTokens?: readonly number[];
   /** Sequence s draws from (seed, s). Default 0. */
   seed?: number;
-  /** Called with every token as it is drawn. */
+  /** Called with every token as it is drawn; not for patches and the token that ends an image, which follow by themselves. */
   onToken?: (token: number, sequence: number) => void;
+  /**
+   * How images of a model with diffusion are drawn: one comes where the token that begins an image was drawn or ends the
+   * prompt, then its end token, then tokens again. An image that maxTokens has no room for ends the sequence. Default: no
+   * images.
+   */
+  images?: ImageGeneration;
+  /** Called with the latents [patches * width] of every image. */
+  onImage?: (latent: Float32Array, sequence: number) => void;
   signal?: AbortSignal;
 }
 
 /** One sequence in the making. */
-interface Sequence {
+interface Sequence extends CachedSequence {
   index: number;
-  /** First slot of its part of the KV cache. */
-  slot: number;
-  /** Tokens in the cache: the position of the next one. */
-  length: number;
+  prompt: Document;
   generated: number[];
-  random: ReturnType<typeof randomKey>;
+  random: RandomKey;
+  /** Slots for guidance; and images drawn so far. */
+  unconditional: CachedSequence;
+  images: number;
+  noise: RandomKey;
 }
+
+/** A sequence, and its last token: already in the cache, or next to come there. */
+type Active = [sequence: Sequence, token: number];
 
 /**
  * Continues prompts with a KV cache, all of them side by side in batches of what the cache holds. The model must have been
- * created with `kv_slots` of at least the longest prompt + maxTokens, and as many `positions`.
+ * created with `kv_slots` of at least the longest prompt + maxTokens, and as many `positions`; guided images take slots for
+ * their patches and 2 more.
  *
- * @returns The new tokens of each prompt.
+ * @returns The new tokens of each prompt; for an image, its placeholder tokens.
  * @throws MotError ERR_ARGUMENT, ERR_LIMIT, ERR_ABORTED.
  * @example
  * const [tokens] = await generate(model, [{ token: [0, 5, 7], modality: [0, 0, 0] }], { maxTokens: 20, topK: 50 });
@@ -48,8 +63,9 @@ export async function generate(
   prompts: readonly Document[],
   options: GenerateOptions,
 ): Promise<number[][]> {
-  const { maxTokens } = options;
+  const { maxTokens, images } = options;
   checkSampling(options);
+  if (images) checkImages(model, images);
   if (!(Number.isInteger(maxTokens) && maxTokens >= 0))
     throw new MotError('ERR_ARGUMENT', `maxTokens must be a whole number of at least 0, got ${maxTokens}.`);
   const longest = prompts.reduce((most, prompt) => Math.max(most, prompt.token.length), 0);
@@ -57,18 +73,19 @@ export async function generate(
     throw new MotError('ERR_ARGUMENT', 'a prompt needs at least one token; begin a document with its <bos> token.');
   const room = longest + maxTokens;
   const { kv_slots: slots, positions, tokens } = model.limits;
-  if (room > slots || room > positions)
+  const each = room + (images ? guidanceSlots(images) : 0);
+  if (each > slots || room > positions)
     throw new MotError(
       'ERR_LIMIT',
-      `a prompt of ${longest} tokens and ${maxTokens} new ones need kv_slots and positions of at least ${room}; ` +
+      `a prompt of ${longest} tokens and ${maxTokens} new ones need kv_slots of at least ${each} and positions of ${room}; ` +
         `the model was created with kv_slots ${slots} and positions ${positions}.`,
     );
   if (room === 0) return prompts.map(() => []);
-  const atOnce = Math.min(Math.floor(slots / room), tokens);
+  const atOnce = Math.min(Math.floor(slots / each), tokens);
   const results: number[][] = [];
   for (let first = 0; first < prompts.length; first += atOnce) {
     const group = prompts.slice(first, first + atOnce);
-    results.push(...(await generateGroup(model, group, first, room, options)));
+    results.push(...(await generateGroup(model, group, first, { room, each }, options)));
   }
   return results;
 }
@@ -77,31 +94,35 @@ async function generateGroup(
   model: Model,
   prompts: readonly Document[],
   first: number,
-  room: number,
+  slots: { room: number; each: number },
   options: GenerateOptions,
 ): Promise<number[][]> {
-  const { modalityOf = () => 0, maxTokens, seed = 0, stopTokens = [], signal } = options;
+  const { modalityOf = () => 0, maxTokens, seed = 0, stopTokens = [], images, signal } = options;
   const next = options.next ?? (() => ({ allowed: [[0, model.config.vocab]] as const }));
   const sampling = checkSampling(options);
   const stop = new Set(stopTokens);
   const call = signal ? { signal } : {};
-  const sequences: Sequence[] = prompts.map((_, s) => ({
+  const { vocab } = model.config;
+  const sequences = prompts.map((prompt, s): Sequence => ({
     index: first + s,
-    slot: s * room,
+    prompt,
+    slot: s * slots.each,
     length: 0,
     generated: [],
     random: randomKey(seed, `generate/${first + s}`),
+    unconditional: { slot: s * slots.each + slots.room, length: 0 },
+    images: 0,
+    noise: randomKey(seed, `generate/${first + s}/noise`),
   }));
 
   // Draws the next token of each sequence from its row of logits; gives those that go on, with their new tokens.
-  const draw = (active: Sequence[], logits: Float32Array): [Sequence, number][] => {
-    const vocab = model.config.vocab;
-    const goingOn: [Sequence, number][] = [];
+  const draw = (active: readonly Sequence[], logits: readonly Float32Array[]): Active[] => {
+    const goingOn: Active[] = [];
     active.forEach((sequence, row) => {
       const choice = next(sequence.generated, sequence.index);
       if ('stop' in choice) return;
       const uniform = randomUniform(sequence.random, sequence.generated.length);
-      const token = sampleToken(logits.subarray(row * vocab, (row + 1) * vocab), choice.allowed, sampling, uniform);
+      const token = sampleToken(logits[row]!, choice.allowed, sampling, uniform);
       sequence.generated.push(token);
       options.onToken?.(token, sequence.index);
       if (!stop.has(token) && sequence.generated.length < maxTokens) goingOn.push([sequence, token]);
@@ -109,56 +130,67 @@ async function generateGroup(
     return goingOn;
   };
 
-  if (maxTokens === 0) return prompts.map(() => []);
-  // Prefill one prompt at a time, in pieces of what one call takes.
-  let active: [Sequence, number][] = [];
-  for (const [s, prompt] of prompts.entries()) {
-    const sequence = sequences[s]!;
-    let logits: Float32Array = new Float32Array(0);
-    while (sequence.length < prompt.token.length) {
-      const begin = sequence.length;
-      const count = Math.min(model.limits.tokens, prompt.token.length - begin);
-      const piece = Array.from({ length: count }, (_, i) => ({
-        sequence,
-        token: prompt.token[begin + i]!,
-        modality: prompt.modality[begin + i]!,
-      }));
-      logits = await model.decode(cacheBatch(piece), Int32Array.of(count - 1), call);
+  // Draws the images that begin; gives the sequences that go on after theirs, with the token that ends it.
+  const drawImagesOf = async (active: readonly Sequence[], how: ImageGeneration): Promise<Active[]> => {
+    const { patches, imageMask, modality } = how;
+    const fitting = active.filter(({ generated }) => generated.length + patches <= maxTokens);
+    const requests = fitting.map((sequence) => ({
+      sequence,
+      unconditional: sequence.unconditional,
+      first: sequence.prompt.token[0]!,
+      random: sequence.noise,
+      ordinal: sequence.images++,
+    }));
+    const latents = await drawImages(model, requests, how, signal);
+    const goingOn: Active[] = [];
+    for (const [i, sequence] of fitting.entries()) {
+      const document = imageDocument(latents[i]!, 0, how);
+      sequence.generated.push(...Array.from(document.token));
+      options.onImage?.(latents[i]!, sequence.index);
+      if (sequence.generated.length === maxTokens) continue;
+      sequence.generated.push(modality.end);
+      if (stop.has(modality.end) || sequence.generated.length === maxTokens) continue;
+      // What comes now sees the clean image.
+      await prefill(model, sequence, document, { imageMask, signal });
+      goingOn.push([sequence, modality.end]);
     }
-    active.push(...draw([sequence], logits));
-  }
+    return goingOn;
+  };
+
+  // From tokens that are in the cache, and the logits after them, to the tokens that come next.
+  const advance = async (active: readonly Active[], logits: readonly Float32Array[]): Promise<Active[]> => {
+    const begins = ([, token]: Active): boolean => token === images?.modality.begin;
+    const goingOn = draw(
+      active.filter((entry) => !begins(entry)).map(([sequence]) => sequence),
+      logits.filter((_, i) => !begins(active[i]!)),
+    );
+    const beginning = active.filter(begins).map(([sequence]) => sequence);
+    if (images && beginning.length > 0) goingOn.push(...(await drawImagesOf(beginning, images)));
+    return goingOn.sort(([a], [b]) => a.slot - b.slot);
+  };
+
+  if (maxTokens === 0) return prompts.map(() => []);
+  // Prefill one prompt at a time.
+  const prefilled: Float32Array[] = [];
+  for (const sequence of sequences)
+    prefilled.push(await prefill(model, sequence, sequence.prompt, { imageMask: images?.imageMask, signal }));
+  let active = await advance(
+    sequences.map((sequence): Active => [sequence, sequence.prompt.token[sequence.prompt.token.length - 1]!]),
+    prefilled,
+  );
   // Decode one token of every unfinished sequence a call.
   while (active.length > 0) {
-    const batch = cacheBatch(active.map(([sequence, token]) => ({ sequence, token, modality: modalityOf(token) })));
+    const pieces = active.map(([sequence, token]) => ({
+      sequence,
+      document: { token: [token], modality: [modalityOf(token)] },
+    }));
     const rows = Int32Array.from(active, (_, i) => i);
-    const logits = await model.decode(batch, rows, call);
-    active = draw(
-      active.map(([sequence]) => sequence),
-      logits,
+    const logits = await model.decode(cacheBatch(pieces), rows, call);
+    for (const [sequence] of active) sequence.length++;
+    active = await advance(
+      active,
+      active.map((_, row) => logits.subarray(row * vocab, (row + 1) * vocab)),
     );
   }
-  return sequences.map((sequence) => sequence.generated);
-}
-
-/** A batch that appends tokens to their sequences' parts of the cache; ascending in slots. */
-function cacheBatch(tokens: { sequence: Sequence; token: number; modality: number }[]): Batch & { slot: Int32Array } {
-  const n = tokens.length;
-  const batch = {
-    token: new Int32Array(n),
-    modality: new Int32Array(n),
-    position: new Int32Array(n),
-    kvStart: new Int32Array(n),
-    kvEnd: new Int32Array(n),
-    slot: new Int32Array(n),
-  };
-  tokens.forEach(({ sequence, token, modality }, i) => {
-    const slot = sequence.slot + sequence.length;
-    batch.token[i] = token;
-    batch.modality[i] = modality;
-    batch.position[i] = sequence.length++;
-    batch.kvStart[i] = sequence.slot;
-    batch.kvEnd[i] = slot + 1;
-    batch.slot[i] = slot;
-  });
-  return batch;
+  return sequences.map(({ generated }) => generated);
 }
