@@ -94,6 +94,8 @@ export { matchSteps, type Matching } from './compare/match.js';
 export { generate, type GenerateOptions, type NextTokens } from './generate/generate.js';
 export type { IdRange, SamplingOptions } from './generate/sampler.js';
 export { generateSpan, type SpanOptions } from './generate/spans.js';
+export type { DiffusionOptions } from './generate/diffusion.js';
+export type { ImageGeneration } from './generate/images.js';
 export { openRun, type OpenedRun } from './generate/open_run.js';
 export {
   evaluateRun,

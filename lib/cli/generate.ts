@@ -11,6 +11,9 @@ interface GenerateFlags {
   temperature: number;
   topK: number;
   topP: number;
+  samplingSteps: number;
+  guidance: number;
+  eta: number;
   seed: number;
   count: number;
   threads: number;
@@ -44,6 +47,14 @@ export function registerGenerate(program: Command): void {
     .option('--temperature <x>', 'divides the logits; 0: the likeliest token', Number, 1)
     .option('--top-k <n>', 'only the n likeliest tokens; 0: all', wholeNumber('--top-k', 0), 0)
     .option('--top-p <x>', 'only the likeliest tokens of this joint probability', Number, 1)
+    .option(
+      '--sampling-steps <n>',
+      'steps of diffusion for a continuous picture: more is finer and slower',
+      wholeNumber('--sampling-steps', 1),
+      100,
+    )
+    .option('--guidance <x>', 'how far a continuous picture follows the prompt; 1: as learnt', Number, 3)
+    .option('--eta <x>', 'fresh noise in each step of diffusion: 1 DDPM, 0 DDIM', Number, 1)
     .addOption(seedOption())
     .addOption(threadsOption())
     .option(
@@ -60,6 +71,7 @@ Examples:
   mot generate runs/start --text "noto red heart on blue" --output image --out heart.png
   mot generate runs/start --image heart.png --output text --temperature 0
   mot generate runs/start --text "red heart" --output speech --out heart.wav
+  mot generate runs/transfusion --text "noto red heart on blue" --output image --sampling-steps 250 --guidance 4
 `,
     )
     .action(async (checkpoint: string, flags: GenerateFlags) => {
@@ -73,19 +85,21 @@ async function run(checkpoint: string, prompt: [string, string][], flags: Genera
   const output = flags.output === 'audio' ? 'speech' : flags.output;
   const { looksAhead } = await import('../config/model_config.js');
   const { openRun } = await import('../generate/open_run.js');
+  const { guidanceSlots } = await import('../generate/images.js');
   const { generateSpan } = await import('../generate/spans.js');
   const { readImage, readAudio } = await import('../media/decode.js');
   const { ImageTokenizer } = await import('../modalities/image/patch_codebook.js');
+  const { PixelCodec } = await import('../modalities/image/pixel_codec.js');
   let room = 0;
   await using opened = await openRun(checkpoint, {
     threads: flags.threads,
     approximateRouting: flags.approximateRouting ?? false,
-    slots: (_, longestDocument) => {
-      room = Math.max(2 * longestDocument, 2 * (flags.maxTokens ?? 0));
+    slots: (_, longestDocument, images) => {
+      room = Math.max(2 * longestDocument, 2 * (flags.maxTokens ?? 0)) + (images ? guidanceSlots(images) : 0);
       return Math.min(flags.count, 8) * room;
     },
   });
-  const { tokenizers, manifest, model } = opened;
+  const { tokenizers, codecs, manifest, model } = opened;
   if (looksAhead(opened.model.config) && !flags.approximateRouting)
     throw new MotError(
       'ERR_UNSUPPORTED',
@@ -96,12 +110,14 @@ async function run(checkpoint: string, prompt: [string, string][], flags: Genera
     if (kind === 'text') segments.push({ text: value });
     else if (kind === 'image') {
       // As the training pictures were made to fit.
-      const { image } = tokenizers;
-      const side = image instanceof ImageTokenizer ? image.grid.pictureSize : 32;
+      const image = tokenizers['image'] ?? codecs['image'];
+      const side = image instanceof ImageTokenizer || image instanceof PixelCodec ? image.grid.pictureSize : 32;
       const fit = manifest.imageFit === undefined ? {} : { fit: manifest.imageFit };
       segments.push({ image: await readImage(value, side, side, fit) });
     } else segments.push({ speech: await readAudio(value) });
   }
+  const { samplingSteps, guidance, eta } = flags;
+  const images = opened.images && { ...opened.images, samplingSteps, guidance, eta };
   const spans = await generateSpan(
     model,
     Array.from({ length: flags.count }, () => segments),
@@ -114,6 +130,8 @@ async function run(checkpoint: string, prompt: [string, string][], flags: Genera
       topK: flags.topK,
       topP: flags.topP,
       seed: flags.seed,
+      codecs,
+      ...(images ? { images } : {}),
     },
   );
   const results: string[] = [];

@@ -1,6 +1,7 @@
 import { basename, extname } from 'node:path';
 import { z } from 'zod';
 import { emojiOptionsSchema } from '../data/emoji/options.js';
+import type { ImageMask } from '../data/packer.js';
 import { MotError } from '../errors.js';
 import type { Vocabulary } from '../modalities/vocabulary.js';
 import { applyOverrides, isGroup, readConfigFile, type ConfigSource } from './file.js';
@@ -33,6 +34,13 @@ export const dataConfigSchema = z.strictObject({
     })
     .prefault({}),
 });
+
+/** The mask of images in a resolved run config, as checkpoints keep it; runs of earlier versions had none. */
+export function imageMaskOf(config: Readonly<Record<string, unknown>>): ImageMask {
+  const data = isGroup(config['data']) ? config['data'] : {};
+  const diffusion = isGroup(data['diffusion']) ? data['diffusion'] : {};
+  return diffusion['image_mask'] === 'causal' ? 'causal' : 'bidirectional';
+}
 
 /** A whole run: model, data, training, and where results go. */
 export const runConfigSchema = z.strictObject({

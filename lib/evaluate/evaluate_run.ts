@@ -1,3 +1,4 @@
+import { imageMaskOf } from '../config/run_config.js';
 import { parseWith } from '../config/parse.js';
 import { trainConfigSchema } from '../config/train_config.js';
 import type { SplitName } from '../data/dataset.js';
@@ -5,6 +6,8 @@ import { emojiOptionsSchema } from '../data/emoji/options.js';
 import { SceneReferences } from '../data/emoji/scene_references.js';
 import { batchesOf } from '../data/loader.js';
 import { openSplit } from '../data/manifest.js';
+import { validationNoise } from '../data/noise.js';
+import type { PackOptions } from '../data/packer.js';
 import { silentPreparation, type PrepareProgress } from '../data/prepare_progress.js';
 import { MotError } from '../errors.js';
 import { generatorSlots, makeGenerator } from '../generate/generator.js';
@@ -72,7 +75,8 @@ export async function evaluateRun(run: string, options: EvaluateOptions = {}): P
   await using opened = await openRun(options.step === undefined ? run : checkpointFolder(run, options.step), {
     threads,
     approximateRouting: options.approximateRouting ?? false,
-    slots: (tokenizers, longestDocument) => (samples > 0 ? generatorSlots(tokenizers, longestDocument, SEQUENCES) : 0),
+    slots: (tokenizers, longestDocument, images) =>
+      samples > 0 ? generatorSlots(tokenizers, longestDocument, SEQUENCES, images) : 0,
     tokens: (checkpoint) => packing(checkpoint).sequences * packing(checkpoint).seqLen,
   });
   const { manifest, checkpoint, datasetFolder } = opened;
@@ -87,8 +91,13 @@ export async function evaluateRun(run: string, options: EvaluateOptions = {}): P
   };
   const skip = (metric: string, reason: string): void => void result.skipped.push({ metric, reason });
   let scenes = samples > 0 ? await openScenes(opened, progress, skip) : undefined;
-  const { tokenizers, model } = opened;
-  const generator = makeGenerator(model, tokenizers, manifest.vocabulary, { seed, ...(signal ? { signal } : {}) });
+  const { tokenizers, codecs, images, model } = opened;
+  const generator = makeGenerator(model, tokenizers, manifest.vocabulary, {
+    seed,
+    codecs,
+    images,
+    ...(signal ? { signal } : {}),
+  });
   for (const split of splits) {
     if (manifest.splits[split].documents === 0) {
       skip(split, 'the data set has no documents of this split.');
@@ -97,8 +106,7 @@ export async function evaluateRun(run: string, options: EvaluateOptions = {}): P
     const losses = await splitLosses(opened, split, documents, progress);
     let metrics: SceneMetrics = {};
     try {
-      if (scenes)
-        metrics = await evaluateScenes(scenes, split, samples, generator, tokenizers, { seed, progress, skip });
+      if (scenes) metrics = await evaluateScenes(scenes, split, samples, generator, opened, { seed, progress, skip });
     } catch (error) {
       // A model that cannot generate still has losses.
       if (!(error instanceof MotError) || error.code !== 'ERR_UNSUPPORTED') throw error;
@@ -130,9 +138,9 @@ async function openScenes(
 }
 
 /** Documents are packed as the run's validation packs them: with expert choice losses depend on it. */
-function packing({ state }: Checkpoint): { sequences: number; seqLen: number } {
+function packing({ state }: Checkpoint): PackOptions {
   const { micro_sequences, seq_len } = trainConfigSchema.parse(state.config['train'] ?? {});
-  return { sequences: micro_sequences, seqLen: seq_len };
+  return { sequences: micro_sequences, seqLen: seq_len, imageMask: imageMaskOf(state.config) };
 }
 
 async function splitLosses(
@@ -143,7 +151,9 @@ async function splitLosses(
 ): Promise<Pick<SplitEvaluation, 'documents' | 'losses'>> {
   const source = await openSplit(datasetFolder, manifest, split);
   try {
-    const batches = batchesOf(source, packing(checkpoint), limit);
+    const timesteps = model.config.diffusion?.steps;
+    const noise = timesteps ? { transform: validationNoise({ steps: timesteps }) } : {};
+    const batches = batchesOf(source, { ...packing(checkpoint), ...noise }, limit);
     const stage = progress.stage(`${split}: losses`, batches.length);
     const counted = function* () {
       for (const batch of batches) {

@@ -1,7 +1,8 @@
 import type { SceneReference, SceneReferences } from '../data/emoji/scene_references.js';
 import type { PrepareProgress } from '../data/prepare_progress.js';
 import type { Generator, OnDone } from '../generate/generator.js';
-import type { Tokenizers } from '../modalities/registry.js';
+import type { OpenedRun } from '../generate/open_run.js';
+import { roundTrip } from '../modalities/registry.js';
 import type { Picture } from '../modalities/tokenizer.js';
 import { bootstrapRatio, nearestReference, normalisedEditDistance, wilson, type Estimate } from './metrics.js';
 import { conceptRank, type Renderings } from './retrieval.js';
@@ -46,7 +47,7 @@ export async function evaluateScenes(
   split: 'validation' | 'heldout',
   count: number,
   generator: Generator,
-  tokenizers: Tokenizers,
+  { tokenizers, codecs }: Pick<OpenedRun, 'tokenizers' | 'codecs'>,
   { seed, progress, skip }: SceneEvaluation,
 ): Promise<SceneMetrics> {
   const scenes = references.scenes(split, count);
@@ -60,9 +61,11 @@ export async function evaluateScenes(
   const captions = scenes.map(({ caption }) => caption);
   const pictures = scenes.map(({ picture }) => picture);
 
-  if (tokenizers['image']) {
+  if (tokenizers['image'] ?? codecs['image']) {
     const drawn = await staged('drawing', scenes.length, (onDone) => generator.draw(captions, onDone));
-    metrics.retrieval = retrieval(references, scenes, drawn, tokenizers);
+    metrics.retrieval = retrieval(references, scenes, drawn, (picture) =>
+      roundTrip('image', picture, tokenizers, codecs),
+    );
     const named = await staged('naming', scenes.length, (onDone) => generator.name(pictures, onDone));
     metrics.captions = judgeCaptions(scenes, named, (concept) => references.captionsOf(concept), seed);
   } else {
@@ -89,10 +92,9 @@ function retrieval(
   references: SceneReferences,
   scenes: readonly SceneReference[],
   drawn: readonly Picture[],
-  tokenizers: Tokenizers,
+  shown: (picture: Picture) => Picture,
 ): NonNullable<SceneMetrics['retrieval']> {
-  const tokenizer = tokenizers['image']!;
-  const ceiling = scenes.map(({ picture }) => tokenizer.decode(tokenizer.encode(picture)) as Picture);
+  const ceiling = scenes.map(({ picture }) => shown(picture));
   const renderingsOf = memo((colour: number) => references.renderings(colour));
   const { concepts } = references;
   return {

@@ -3,6 +3,9 @@ import type { Segment, Tokenizers } from '../modalities/registry.js';
 import type { Picture } from '../modalities/tokenizer.js';
 import type { Vocabulary } from '../modalities/vocabulary.js';
 import type { SamplingOptions } from './sampler.js';
+import type { Codecs } from '../modalities/codec.js';
+import type { DiffusionOptions } from './diffusion.js';
+import { guidanceSlots, type ImageGeneration } from './images.js';
 import { generateSpan, generateSpanIds, type SpanOptions } from './spans.js';
 
 /** Longest caption and longest speech that are generated, in tokens. */
@@ -13,6 +16,9 @@ const SPEECH_TOKENS = 160;
 const PICTURE: SamplingOptions = { temperature: 0.8, topP: 0.95 };
 const CAPTION: SamplingOptions = { temperature: 0 };
 const SPEECH: SamplingOptions = { temperature: 0.3 };
+
+// Continuous pictures: half the steps of a single picture's default look nearly as good.
+const DIFFUSION: DiffusionOptions = { samplingSteps: 50 };
 
 /** Called with the index of each result as it is finished. */
 export type OnDone = (index: number) => void;
@@ -31,30 +37,32 @@ export interface Generator {
 export interface GeneratorOptions {
   /** Of the draws. Default 0. */
   seed?: number;
+  /** Of continuous modalities, and how their images are drawn; both as in an OpenedRun. Default: all are discrete. */
+  codecs?: Codecs;
+  images?: ImageGeneration | undefined;
   signal?: AbortSignal;
 }
 
-/**
- * The generator of a model whose modalities are all tokens. A model that makes pictures in another way has its own
- * `draw`, chosen here, so that reports and evaluations need not know.
- */
+/** The generator of a model: pictures are tokens, or drawn by diffusion; reports and evaluations need not know. */
 export function makeGenerator(
   model: Model,
   tokenizers: Tokenizers,
   vocabulary: Vocabulary,
-  { seed = 0, signal }: GeneratorOptions = {},
+  { seed = 0, codecs = {}, images, signal }: GeneratorOptions = {},
 ): Generator {
   const span = (sampling: SamplingOptions, maxTokens: number, onDone?: OnDone): SpanOptions => ({
     ...sampling,
     maxTokens,
     seed,
+    codecs,
+    ...(images ? { images: { ...DIFFUSION, ...images } } : {}),
     ...(signal ? { signal } : {}),
     ...(onDone ? { onSpan: onDone } : {}),
   });
   const texts = (captions: readonly string[]): Segment[][] => captions.map((text) => [{ text }]);
   return {
     async draw(captions, onDone) {
-      const options = span(PICTURE, pictureTokens(tokenizers), onDone);
+      const options = span(PICTURE, pictureTokens(tokenizers, images), onDone);
       return (await generateSpan(model, texts(captions), 'image', tokenizers, vocabulary, options)) as Picture[];
     },
     async name(pictures, onDone) {
@@ -71,13 +79,19 @@ export function makeGenerator(
 }
 
 /** Slots of the KV cache with which a generator works on so many sequences side by side. */
-export function generatorSlots(tokenizers: Tokenizers, longestDocument: number, sequences: number): number {
-  return sequences * (longestDocument + Math.max(CAPTION_TOKENS, SPEECH_TOKENS, pictureTokens(tokenizers)));
+export function generatorSlots(
+  tokenizers: Tokenizers,
+  longestDocument: number,
+  sequences: number,
+  images?: ImageGeneration,
+): number {
+  const span = Math.max(CAPTION_TOKENS, SPEECH_TOKENS, pictureTokens(tokenizers, images));
+  return sequences * (longestDocument + span + (images ? guidanceSlots(images) : 0));
 }
 
 /** Tokens of a picture, its end token included; 1 where there are no pictures. */
-function pictureTokens({ image }: Tokenizers): number {
-  let length = 0;
+function pictureTokens({ image }: Tokenizers, images: ImageGeneration | undefined): number {
+  let length = images?.patches ?? 0;
   while (image && length < 4096 && !image.rule(length).mayEnd) length++;
   return length + 1;
 }

@@ -1,11 +1,15 @@
 import path from 'node:path';
 import type { DatasetManifest } from '../data/dataset.js';
 import { readManifest } from '../data/manifest.js';
+import { imageMaskOf } from '../config/run_config.js';
 import { MotError } from '../errors.js';
 import { SafetensorsFile } from '../io/safetensors.js';
 import { Model, type ModelConfigInput } from '../model/model.js';
-import { loadTokenizers, type Tokenizers } from '../modalities/registry.js';
+import type { Codecs } from '../modalities/codec.js';
+import { loadCodecs, loadTokenizers, type Tokenizers } from '../modalities/registry.js';
+import { continuousModality } from '../modalities/vocabulary.js';
 import { MODEL_FILE, openCheckpoint, type Checkpoint } from '../train/checkpoint.js';
+import type { ImageGeneration } from './images.js';
 
 /** A trained model with all that generation needs. Dispose it. */
 export interface OpenedRun extends AsyncDisposable {
@@ -15,6 +19,10 @@ export interface OpenedRun extends AsyncDisposable {
   datasetFolder: string;
   manifest: DatasetManifest;
   tokenizers: Tokenizers;
+  /** Of continuous modalities; empty where all are discrete. */
+  codecs: Codecs;
+  /** How images of a continuous modality are drawn, as the run was trained; absent where all are discrete. */
+  images?: ImageGeneration;
 }
 
 /**
@@ -23,8 +31,9 @@ export interface OpenedRun extends AsyncDisposable {
  * @param where A run folder (its newest checkpoint) or a checkpoint folder.
  * @param options.approximateRouting Lets a model with expert choice generate, by token choice; see `approximate_routing`
  *   of `Model.create`. Default false: it loads, and refuses to generate.
- * @param options.slots Slots of the KV cache, given the tokenizers and the longest document; 0: no generation.
- * @param options.tokens Most tokens of one call, given the checkpoint. Default: 256.
+ * @param options.slots Slots of the KV cache, given the tokenizers, the longest document and how images are drawn; 0: no
+ *   generation.
+ * @param options.tokens Most tokens of one call, given the checkpoint. Default: 256; two guided images always fit.
  * @throws MotError ERR_FILE_OPEN, ERR_FILE_FORMAT, ERR_DATA when its data set is another one now.
  */
 export async function openRun(
@@ -32,7 +41,7 @@ export async function openRun(
   options: {
     threads?: number;
     approximateRouting?: boolean;
-    slots: (tokenizers: Tokenizers, longestDocument: number) => number;
+    slots: (tokenizers: Tokenizers, longestDocument: number, images: ImageGeneration | undefined) => number;
     tokens?: (checkpoint: Checkpoint) => number;
   },
 ): Promise<OpenedRun> {
@@ -50,10 +59,12 @@ export async function openRun(
   const config = file.metadata['config'];
   file.close();
   if (config === undefined) throw new MotError('ERR_FILE_FORMAT', `${weights} has no model config in its metadata.`);
-  const slots = options.slots(tokenizers, manifest.longestDocument);
+  const codecs = await loadCodecs(datasetFolder, manifest);
+  const images = imagesOf(manifest, codecs, checkpoint.state.config);
+  const slots = options.slots(tokenizers, manifest.longestDocument, images);
   const model = await Model.create(JSON.parse(config) as ModelConfigInput, {
     threads: options.threads ?? 0,
-    tokens: options.tokens?.(checkpoint) ?? 256,
+    tokens: Math.max(options.tokens?.(checkpoint) ?? 256, 4 * (images?.patches ?? 0)),
     kv_slots: slots,
     positions: Math.max(slots, manifest.longestDocument),
     training: false,
@@ -65,5 +76,26 @@ export async function openRun(
     await model.dispose();
     throw error;
   }
-  return { model, checkpoint, datasetFolder, manifest, tokenizers, [Symbol.asyncDispose]: () => model.dispose() };
+  return {
+    model,
+    checkpoint,
+    datasetFolder,
+    manifest,
+    tokenizers,
+    codecs,
+    ...(images ? { images } : {}),
+    [Symbol.asyncDispose]: () => model.dispose(),
+  };
+}
+
+/** How the images of a run are drawn: what they are follows from its data set, the mask from its config. */
+function imagesOf(
+  { vocabulary }: DatasetManifest,
+  codecs: Codecs,
+  config: Record<string, unknown>,
+): ImageGeneration | undefined {
+  const modality = continuousModality(vocabulary);
+  if (modality === undefined) return undefined;
+  const { patches, range } = codecs[modality.name]!;
+  return { modality, patches, imageMask: imageMaskOf(config), ...(range ? { range } : {}) };
 }

@@ -1,6 +1,7 @@
 import { MotError } from '../errors.js';
 import type { Document } from '../model/batch.js';
 import type { Model } from '../model/model.js';
+import type { Codecs } from '../modalities/codec.js';
 import { encodeSegments, type Segment, type Tokenizers } from '../modalities/registry.js';
 import type { Picture, Sound } from '../modalities/tokenizer.js';
 import { modalityOfToken, type Vocabulary } from '../modalities/vocabulary.js';
@@ -10,6 +11,8 @@ import { generate, type GenerateOptions, type NextTokens } from './generate.js';
 export interface SpanOptions extends Omit<GenerateOptions, 'modalityOf' | 'next' | 'stopTokens'> {
   /** Called with the index of each prompt whose span is finished. */
   onSpan?: (index: number) => void;
+  /** Codecs of continuous modalities, for prompts and results; `images` then says how theirs are drawn. Default: none. */
+  codecs?: Codecs;
 }
 
 /**
@@ -21,16 +24,23 @@ export function promptTokens(
   output: string,
   tokenizers: Tokenizers,
   vocabulary: Vocabulary,
+  codecs: Codecs = {},
 ): Document {
-  const { token, modality } = encodeSegments(segments, tokenizers, vocabulary);
-  if (output === 'text') return { token, modality };
+  const prompt: Document = encodeSegments(segments, tokenizers, vocabulary, codecs);
+  if (output === 'text') return prompt;
   const begin = vocabulary.special[`<${output}>`];
   if (begin === undefined)
     throw new MotError(
       'ERR_ARGUMENT',
       `the model has no modality "${output}"; it has ${vocabulary.modalities.join(', ')}.`,
     );
-  return { token: [...token, begin], modality: [...modality, 0] };
+  const { token, modality, patchRow } = prompt;
+  return {
+    ...prompt,
+    token: [...Array.from(token), begin],
+    modality: [...Array.from(modality), 0],
+    ...(patchRow ? { patchRow: Int32Array.from([...patchRow, -1]) } : {}),
+  };
 }
 
 /**
@@ -84,6 +94,11 @@ export async function generateSpan(
   vocabulary: Vocabulary,
   options: SpanOptions,
 ): Promise<(string | Picture | Sound)[]> {
+  const codec = options.codecs?.[output];
+  if (codec) {
+    const latents = await generateLatents(model, prompts, output, tokenizers, vocabulary, options);
+    return latents.map((latent) => codec.decode(latent) as Picture);
+  }
   const spans = await generateSpanIds(model, prompts, output, tokenizers, vocabulary, options);
   return spans.map((ids) => tokenizers[output]!.decode(ids) as string | Picture | Sound);
 }
@@ -102,7 +117,7 @@ export async function generateSpanIds(
       'ERR_ARGUMENT',
       `cannot generate "${output}": the model has ${vocabulary.modalities.join(', ')}.`,
     );
-  const { onSpan, onToken, ...rest } = options;
+  const { onSpan, onToken, codecs = {}, ...rest } = options;
   const stopTokens = endTokens(output, vocabulary);
   const stop = new Set(stopTokens);
   const lengths = prompts.map(() => 0);
@@ -115,7 +130,7 @@ export async function generateSpanIds(
   );
   const sequences = await generate(
     model,
-    prompts.map((segments) => promptTokens(segments, output, tokenizers, vocabulary)),
+    prompts.map((segments) => promptTokens(segments, output, tokenizers, vocabulary, codecs)),
     {
       ...rest,
       modalityOf: (token) => modalityOfToken(vocabulary, token),
@@ -129,4 +144,37 @@ export async function generateSpanIds(
   );
   const { begin } = vocabulary.ranges[output]!;
   return sequences.map((sequence) => sequence.filter((token) => !stop.has(token)).map((token) => token - begin));
+}
+
+/** Draws one span of a continuous modality after each prompt; its latents. */
+async function generateLatents(
+  model: Model,
+  prompts: readonly (readonly Segment[])[],
+  output: string,
+  tokenizers: Tokenizers,
+  vocabulary: Vocabulary,
+  options: SpanOptions,
+): Promise<Float32Array[]> {
+  const { onSpan, codecs = {}, images, ...rest } = options;
+  if (images?.modality.name !== output)
+    throw new MotError(
+      'ERR_ARGUMENT',
+      `${output} is continuous: give \`images\`, which says how it is drawn (openRun does).`,
+    );
+  const latents: Float32Array[] = [];
+  await generate(
+    model,
+    prompts.map((segments) => promptTokens(segments, output, tokenizers, vocabulary, codecs)),
+    {
+      ...rest,
+      images,
+      maxTokens: images.patches,
+      onImage(latent, sequence) {
+        latents[sequence] = latent;
+        rest.onImage?.(latent, sequence);
+        onSpan?.(sequence);
+      },
+    },
+  );
+  return latents;
 }

@@ -145,6 +145,14 @@ export function encodeDocument(
   return joinSpans(encodeSpans(segments, tokenizers, vocabulary, codecs), vocabulary, true);
 }
 
+/** What is left of a raw value after its modality's tokenizer, or codec, and back: the best that a model can show. */
+export function roundTrip<Raw>(modality: string, raw: Raw, tokenizers: Tokenizers, codecs: Codecs): Raw {
+  const codec = codecs[modality];
+  if (codec) return codec.decode(codec.encode(raw)) as Raw;
+  const tokenizer = tokenizers[modality]!;
+  return tokenizer.decode(tokenizer.encode(raw)) as Raw;
+}
+
 /** The segments of a token sequence, whole or not; neighbouring texts come back as one. */
 export function decodeDocument(tokens: ArrayLike<number>, tokenizers: Tokenizers, vocabulary: Vocabulary): Segment[] {
   return splitSpans(tokens, vocabulary).map(({ modality, ids }) => {

@@ -32,16 +32,9 @@ export async function writeReport(run: string, options: ReportOptions = {}): Pro
   const { heldout = 12, known = 6, seed = 0, threads = 0, signal } = options;
   const lines = readMetrics(path.join(run, 'metrics.jsonl'));
   await using opened = await openRun(run, { threads, slots: sampleSlots });
-  const { model, manifest, datasetFolder, tokenizers, checkpoint } = opened;
+  const { model, manifest, checkpoint } = opened;
   const blind = looksAhead(model.config);
-  const samples = blind
-    ? []
-    : await makeSamples(model, datasetFolder, manifest, tokenizers, {
-        heldout,
-        known,
-        seed,
-        ...(signal ? { signal } : {}),
-      });
+  const samples = blind ? [] : await makeSamples(opened, { heldout, known, seed, ...(signal ? { signal } : {}) });
   const steps = lines.filter(isStep);
   const last = steps[steps.length - 1];
   const tokens = steps.reduce((sum, step) => sum + step.tokens, 0);

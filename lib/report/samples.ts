@@ -1,9 +1,9 @@
 import path from 'node:path';
-import type { DatasetManifest } from '../data/dataset.js';
 import { generatorSlots, makeGenerator } from '../generate/generator.js';
 import { SafetensorsFile } from '../io/safetensors.js';
-import type { Model } from '../model/model.js';
-import type { Tokenizers } from '../modalities/registry.js';
+import type { OpenedRun } from '../generate/open_run.js';
+import type { ImageGeneration } from '../generate/images.js';
+import { roundTrip, type Tokenizers } from '../modalities/registry.js';
 import type { Picture, Sound } from '../modalities/tokenizer.js';
 import type { ReportSample } from './data.js';
 
@@ -19,16 +19,13 @@ export interface SampleOptions {
 const BATCH = 8;
 
 /** Slots of the KV cache that {@link makeSamples} uses well. */
-export function sampleSlots(tokenizers: Tokenizers, longestDocument: number): number {
-  return generatorSlots(tokenizers, longestDocument, BATCH);
+export function sampleSlots(tokenizers: Tokenizers, longestDocument: number, images?: ImageGeneration): number {
+  return generatorSlots(tokenizers, longestDocument, BATCH, images);
 }
 
 /** Reads the data set's example concepts and lets the model draw, name and speak them. */
 export async function makeSamples(
-  model: Model,
-  folder: string,
-  manifest: DatasetManifest,
-  tokenizers: Tokenizers,
+  { model, datasetFolder, manifest, tokenizers, codecs, images }: OpenedRun,
   options: SampleOptions,
 ): Promise<ReportSample[]> {
   const chosen = [
@@ -36,7 +33,7 @@ export async function makeSamples(
     ...manifest.examples.filter((example) => example.known).slice(0, options.known),
   ];
   if (chosen.length === 0) return [];
-  const file = await SafetensorsFile.open(path.join(folder, 'examples.safetensors'));
+  const file = await SafetensorsFile.open(path.join(datasetFolder, 'examples.safetensors'));
   try {
     const pictures = chosen.map((example): Picture => {
       const { shape } = file.tensors.find((tensor) => tensor.name === `${example.name}.picture`)!;
@@ -45,12 +42,12 @@ export async function makeSamples(
     const sounds = chosen.map((example): Sound | undefined =>
       example.spoken ? { sampleRate: 16000, samples: file.read(`${example.name}.sound`) as Float32Array } : undefined,
     );
-    const generator = makeGenerator(model, tokenizers, manifest.vocabulary, options);
+    const generator = makeGenerator(model, tokenizers, manifest.vocabulary, { ...options, codecs, images });
     const captions = chosen.map((example) => example.caption);
     const spoken = chosen.flatMap((example, i) => (example.spoken ? [i] : []));
     const drawn = await generator.draw(captions);
     const named = await generator.name(pictures);
-    const said = await generator.speak(spoken.map((i) => captions[i]!));
+    const said = tokenizers['speech'] ? await generator.speak(spoken.map((i) => captions[i]!)) : [];
     return chosen.map((example, i): ReportSample => {
       const trueSound = sounds[i];
       const units = said[spoken.indexOf(i)];
@@ -58,19 +55,14 @@ export async function makeSamples(
         caption: example.caption,
         known: example.known,
         truePicture: pictures[i]!,
-        tokenPicture: throughTokens(tokenizers, 'image', pictures[i]!),
+        tokenPicture: roundTrip('image', pictures[i]!, tokenizers, codecs),
         picture: drawn[i]!,
         captionFromPicture: named[i]!,
-        ...(trueSound ? { trueSound, tokenSound: throughTokens(tokenizers, 'speech', trueSound) } : {}),
+        ...(trueSound ? { trueSound, tokenSound: roundTrip('speech', trueSound, tokenizers, codecs) } : {}),
         ...(units ? { sound: tokenizers['speech']!.decode(units) as Sound } : {}),
       };
     });
   } finally {
     file.close();
   }
-}
-
-function throughTokens<Raw>(tokenizers: Tokenizers, modality: string, raw: Raw): Raw {
-  const tokenizer = tokenizers[modality]!;
-  return tokenizer.decode(tokenizer.encode(raw as never)) as Raw;
 }
