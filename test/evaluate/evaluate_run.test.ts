@@ -116,7 +116,7 @@ describe('a generator that is always right, and one that mixes scenes up', () =>
   }, 60_000);
 
   const evaluateWith = (generator: Generator) =>
-    evaluateScenes(references, 'heldout', COUNT, generator, tokenizers, {
+    evaluateScenes(references, 'heldout', COUNT, generator, { tokenizers, codecs: {} }, {
       seed: 0,
       progress: silentPreparation,
       skip: (metric, reason) => {
