@@ -42,7 +42,7 @@ export function checkLatents({ token, latent, patchRow, noise, timestep }: Docum
 }
 
 /**
- * The latents of documents as a batch has them, in the order of their places; nothing where no document has any. Either
+ * The latents of documents as a batch has them, in the order of their places; nothing where there are none. Either
  * all documents with patches have noise or none: an image without noise has no loss.
  *
  * @throws MotError ERR_DATA.
@@ -50,9 +50,9 @@ export function checkLatents({ token, latent, patchRow, noise, timestep }: Docum
 export function joinLatents(
   documents: readonly Document[],
 ): Pick<Batch, 'patchRow' | 'latent' | 'noise' | 'imageOfRow' | 'timestep'> {
-  if (documents.every(({ latent }) => latent === undefined)) return {};
-  const tokens = documents.reduce((sum, { token }) => sum + token.length, 0);
   const numbers = documents.reduce((sum, { latent }) => sum + (latent?.length ?? 0), 0);
+  if (numbers === 0) return {};
+  const tokens = documents.reduce((sum, { token }) => sum + token.length, 0);
   const noised = documents.some(({ noise }) => noise !== undefined && noise.length > 0);
   const patchRow = new Int32Array(tokens).fill(-1);
   const latent = new Float32Array(numbers);

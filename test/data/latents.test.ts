@@ -62,10 +62,12 @@ describe('packing documents with latents', () => {
     expect(() => joinDocuments([noised[0]!, documents[1]!])).toThrow(/noise/);
   });
 
-  test('documents without images have empty latents, documents of discrete data none', () => {
-    const text = joinDocuments([latentDocument(['12'])]);
-    expect(list(text.patchRow)).toEqual([-1, -1, -1, -1]);
-    expect([text.latent!.length, text.imageOfRow!.length, text.timestep!.length]).toEqual([0, 0, 0]);
+  test('a batch without images has no latents, beside others a document has none', () => {
+    const text = latentDocument(['12']);
+    expect(joinDocuments([text])).not.toHaveProperty('patchRow');
+    expect(list(joinDocuments([text, documents[0]!, text]).patchRow)).toEqual(
+      [-1, -1, -1, -1].concat(list(documents[0]!.patchRow), [-1, -1, -1, -1]),
+    );
     expect(joinDocuments([{ token: [1], modality: [0] }])).not.toHaveProperty('patchRow');
   });
 
