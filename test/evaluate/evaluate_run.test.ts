@@ -116,13 +116,20 @@ describe('a generator that is always right, and one that mixes scenes up', () =>
   }, 60_000);
 
   const evaluateWith = (generator: Generator) =>
-    evaluateScenes(references, 'heldout', COUNT, generator, { tokenizers, codecs: {} }, {
-      seed: 0,
-      progress: silentPreparation,
-      skip: (metric, reason) => {
-        throw new Error(`${metric}: ${reason}`);
+    evaluateScenes(
+      references,
+      'heldout',
+      COUNT,
+      generator,
+      { tokenizers, codecs: {} },
+      {
+        seed: 0,
+        progress: silentPreparation,
+        skip: (metric, reason) => {
+          throw new Error(`${metric}: ${reason}`);
+        },
       },
-    });
+    );
 
   /** Answers with what is true of the scene `shift` places on. */
   function oracle(shift: number): Generator {
