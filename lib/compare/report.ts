@@ -102,18 +102,12 @@ function warningsOf(
     warnings.push('Documents may have come more than once (allow_repeats): memory may have decided.');
   if (machines.length > 1)
     warnings.push('The runs were trained on more than one machine or version: do not compare their seconds.');
-  const experts = models.filter(({ config }) => choosesByExpert(config)).map(({ name }) => name);
+  const experts = models
+    .filter(({ config }) => Object.values(config.experts ?? {}).some(({ routing }) => routing === 'expert_choice'))
+    .map(({ name }) => name);
   if (experts.length > 0)
     warnings.push(
       `${experts.join(', ')}: expert choice looks ahead within a batch, in training and in evaluation. Judge it by its losses only; it cannot generate.`,
     );
   return warnings;
-}
-
-/** Whether any tower's experts choose their tokens. */
-function choosesByExpert(config: object): boolean {
-  const experts = (config as { experts?: Record<string, number | { routing?: string }> }).experts ?? {};
-  return Object.values(experts).some(
-    (tower) => typeof tower === 'number' || (tower.routing ?? 'expert_choice') === 'expert_choice',
-  );
 }

@@ -161,8 +161,7 @@ export function compareResults(input: CompareInput): CompareResults {
         modalitiesOf(baseline, split).flatMap((modality) => matchOf(baseline, model, split, modality, options) ?? []),
       ),
     );
-  const { diffusion } = baseline.config as { diffusion?: unknown };
-  const setting = paperSetting(modalitiesOf(baseline, 'train'), diffusion !== undefined);
+  const setting = paperSetting(modalitiesOf(baseline, 'train'), baseline.config.diffusion !== undefined);
   return {
     format: 'mot-compare',
     version: 1,

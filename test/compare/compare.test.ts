@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { parseComparison, readComparison } from '../../lib/compare/config.js';
 import { writeComparisonReport } from '../../lib/compare/report.js';
 import type { CompareResults } from '../../lib/compare/results.js';
-import { runComparison } from '../../lib/compare/run.js';
+import { runComparison, type ModelSummary } from '../../lib/compare/run.js';
 import { silent } from '../../lib/train/progress.js';
 import { isStep, readMetrics } from '../../lib/train/metrics.js';
 import { writeTinyDataset } from '../train/tiny_dataset.js';
@@ -172,6 +172,27 @@ describe('mot compare', () => {
     expect(some.warnings[0]).toBe('Not finished and left out: mot seed 1.');
     expect(some.models[1]!.runs.map(({ seed }) => seed)).toEqual([0]);
   });
+});
+
+describe('mixtures of experts', () => {
+  test('have the arithmetic of the baseline, and the note that expert choice looks ahead', async () => {
+    const experts = [
+      'compare.models.moe={untied: false, experts: {shared: 4}}',
+      'compare.models.hybrid={experts: {text: 4}}',
+      'compare.models.causal={untied: false, experts: {shared: {count: 4, routing: token_choice}}}',
+    ];
+    const overrides = [`out=${out('experts')}`, 'train.steps=12', 'compare.seeds=[0]', ...experts];
+    let summaries: ModelSummary[] = [];
+    await runComparison(readComparison(config, overrides), { onModels: (models) => (summaries = models) });
+    expect(summaries.map(({ name }) => name)).toEqual(['dense', 'mot', 'moe', 'hybrid', 'causal']);
+    for (const { flopsRatio } of summaries) {
+      expect(flopsRatio).toBeGreaterThanOrEqual(1);
+      expect(flopsRatio).toBeLessThan(1.02);
+    }
+    const { results: found } = writeComparisonReport(out('experts'));
+    expect(found.warnings).toContainEqual(expect.stringMatching(/^moe, hybrid: expert choice looks ahead/));
+    expect(new Set(found.matches.map(({ model }) => model))).toEqual(new Set(['mot', 'moe', 'hybrid', 'causal']));
+  }, 60_000);
 });
 
 describe('refused before any training', () => {
