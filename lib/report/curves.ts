@@ -1,5 +1,5 @@
 import type { DatasetManifest } from '../data/dataset.js';
-import { isStep, type MetricsLine } from '../train/metrics.js';
+import { isStep, type MetricsLine, type StepMetrics } from '../train/metrics.js';
 import type { Curve, ModalityCurves } from './data.js';
 
 /** Adds a point; values that were not finite (null in the file) leave a gap. */
@@ -9,23 +9,32 @@ function add(curve: Curve, step: number, value: number | null | undefined): void
   curve.value.push(value);
 }
 
-/** Sorts a run's metrics into one group of curves for each modality, with the lines to beat. */
+/**
+ * Sorts a run's metrics into one group of curves for each modality, with the lines to beat.
+ *
+ * @param continuous Modalities whose patches are learnt by diffusion: their curve is the error of the predicted noise.
+ */
 export function lossCurves(
   lines: readonly MetricsLine[],
   modalities: readonly string[],
   baselines: DatasetManifest['baselines'] | undefined,
+  continuous: readonly string[] = [],
 ): ModalityCurves[] {
   return modalities.map((modality) => {
+    const diffused = continuous.includes(modality);
+    const lossOf = (line: Pick<StepMetrics, 'losses' | 'diffusion_loss'>): number | null | undefined =>
+      diffused ? line.diffusion_loss : line.losses[modality];
     const curves: ModalityCurves = {
       modality,
+      unit: diffused ? 'squared error of the noise' : 'nats a token',
       train: { step: [], value: [] },
       validation: { step: [], value: [] },
       heldout: { step: [], value: [] },
     };
     for (const line of lines) {
-      if (isStep(line)) add(curves.train, line.step, line.losses[modality]);
+      if (isStep(line)) add(curves.train, line.step, lossOf(line));
       else if (line.event === 'validation' && (line.split === 'validation' || line.split === 'heldout'))
-        add(curves[line.split], line.step, line.losses[modality]);
+        add(curves[line.split], line.step, lossOf(line));
     }
     const known = baselines?.validation[modality];
     if (known) Object.assign(curves, known);

@@ -1,6 +1,6 @@
 import type { Picture, Sound } from '../modalities/tokenizer.js';
 
-/** One curve: step and loss (nats a token) of the same length. */
+/** One curve: step and loss of the same length. */
 export interface Curve {
   step: number[];
   value: number[];
@@ -9,6 +9,8 @@ export interface Curve {
 /** Losses of one modality over a run, and the lines to beat. */
 export interface ModalityCurves {
   modality: string;
+  /** Of the losses. */
+  unit: string;
   train: Curve;
   validation: Curve;
   heldout: Curve;

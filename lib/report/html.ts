@@ -55,7 +55,7 @@ function lossChart(curves: ModalityCurves, index: number): Chart {
     if (value !== undefined && Number.isFinite(first))
       series.push({ label: line, step: [first, last], value: [value, value], color: COLORS[line], dashed: true });
   }
-  return { id: `loss-${index}`, title: curves.modality, unit: 'nats a token', series };
+  return { id: `loss-${index}`, title: curves.modality, unit: curves.unit, series };
 }
 
 const number = (value: number | undefined) => (value === undefined ? '–' : value.toFixed(3));
@@ -95,7 +95,7 @@ export function renderReport(data: ReportData): string {
   const body = `<h1>${escapeHtml(data.title)}</h1>
 ${factList(data.facts)}
 <h2>Losses at the end</h2>
-<p class="note">Cross-entropy in nats a token, by the modality of the token predicted. Validation: new scenes of concepts that training saw. Held-out: concepts it never saw. The n-gram models were fitted on the training tokens, their smoothing tuned.</p>
+<p class="note">Cross-entropy in nats a token, by the modality of the token predicted; of pictures as continuous patches, the mean squared error of the noise predicted. Validation: new scenes of concepts that training saw. Held-out: concepts it never saw. The n-gram models were fitted on the training tokens, their smoothing tuned.</p>
 <table><tr><th>modality</th><th>validation</th><th>unigram</th><th>bigram</th><th>held-out</th><th>held-out bigram</th><th></th></tr>${data.curves.map(summaryRow).join('')}</table>
 <h2>Over the run</h2><div class="charts">${charts.map((chart) => `<div class="chart" id="${chart.id}"></div>`).join('')}</div>
 ${group(false, 'Held-out concepts', 'Concepts that training never saw: the true picture, the picture drawn from the name, the name given to the picture; speech true and generated.')}

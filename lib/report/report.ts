@@ -55,7 +55,12 @@ export async function writeReport(run: string, options: ReportOptions = {}): Pro
         : []),
       ['peak memory', `${Math.max(0, ...steps.map((step) => step.memory)).toFixed(0)} MB`],
     ],
-    curves: lossCurves(lines, manifest.vocabulary.modalities, manifest.baselines),
+    curves: lossCurves(
+      lines,
+      manifest.vocabulary.modalities,
+      manifest.baselines,
+      Object.keys(manifest.vocabulary.continuous ?? {}),
+    ),
     throughput: throughputCurve(lines),
     samples,
     attribution: manifest.attribution,

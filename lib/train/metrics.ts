@@ -6,12 +6,14 @@ import { fileError } from '../io/files.js';
 export interface StepMetrics {
   /** From 1. */
   step: number;
-  /** The objective: weighted cross-entropy, z-loss and load-balance loss, nats a predicted token. */
+  /** The objective: weighted cross-entropy, z-loss and load-balance loss, nats a predicted token, and diffusion loss. */
   loss: number | null;
   /** Plain cross-entropy of each modality that the batch predicts, nats a token. */
   losses: Record<string, number | null>;
   /** Load-balance loss of experts with token choice, 1 when even; only where there are such. */
   balance_loss?: number | null;
+  /** Mean squared error of the predicted noise, over images, unweighted; only where the batch has such. */
+  diffusion_loss?: number | null;
   /** Global norm before clipping. */
   grad_norm: number | null;
   lr: number;
@@ -36,6 +38,8 @@ export interface ValidationMetrics {
   losses: Record<string, number | null>;
   /** Predicted tokens of each modality. */
   targets: Record<string, number>;
+  /** As in a step. */
+  diffusion_loss?: number | null;
 }
 
 /** Training was interrupted and went on from a checkpoint. */

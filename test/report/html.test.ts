@@ -52,8 +52,20 @@ describe('lossCurves', () => {
     expect(text!.validation).toEqual({ step: [2], value: [3] });
     expect(text).toMatchObject({ unigram: 3.5, bigram: 3.25 });
     expect(image!.train.step).toEqual([]);
+    expect(image!.unit).toBe('nats a token');
     expect(data.throughput).toEqual({ step: [1, 2, 3], value: [100, 200, 300] });
   });
+});
+
+test('the curve of a continuous modality is its diffusion loss', () => {
+  const diffused = lines.map((line) => ('losses' in line ? { ...line, diffusion_loss: line.step / 10 } : line));
+  const [text, image] = lossCurves(diffused, ['text', 'image'], baselines, ['image']);
+  expect(image).toMatchObject({
+    unit: 'squared error of the noise',
+    train: { step: [1, 2, 3], value: [0.1, 0.2, 0.3] },
+    validation: { step: [2], value: [0.2] },
+  });
+  expect(text!.train).toEqual({ step: [1, 3], value: [4, 2] });
 });
 
 describe('smooth', () => {
