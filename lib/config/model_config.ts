@@ -287,7 +287,6 @@ function nativeExperts(config: ModelConfig): NativeExperts[] {
 /** The config as the addon takes it. */
 export function nativeModelConfig(config: ModelConfig): NativeModelConfig {
   const { diffusion } = config;
-  if (diffusion) throw new MotError('ERR_UNSUPPORTED', 'diffusion is not supported by this version; remove the key.');
   return {
     dModel: config.d_model,
     nLayers: config.n_layers,
@@ -307,5 +306,15 @@ export function nativeModelConfig(config: ModelConfig): NativeModelConfig {
     final: nativePart(config, 'final'),
     lossWeight: config.modalities.map((m) => config.loss_weight[m]!),
     ...(config.experts ? { experts: nativeExperts(config) } : {}),
+    ...(diffusion
+      ? {
+          diffusion: {
+            modality: config.modalities.indexOf(diffusion.modality),
+            patchDim: diffusion.patch_dim,
+            steps: diffusion.steps,
+            weight: diffusion.weight,
+          },
+        }
+      : {}),
   };
 }

@@ -4,18 +4,18 @@ export interface Patches {
    * [tokens] Row of `latent` that takes the place of the token's embedding, -1: none. A row serves one token at most, and
    * the token is of the config's `diffusion.modality`.
    */
-  patchRow?: Int32Array;
+  patchRow: Int32Array;
   /** [R * P] Patches: clean where `noise` is given, else as noisy as `timestep` says. */
-  latent?: Float32Array;
+  latent: Float32Array;
   /**
    * [R * P] Given: the model sees sqrt(a) latent + sqrt(1 - a) noise, a the signal level of the image's timestep, and the
    * diffusion loss is on the noise that it predicts. Absent: it sees `latent` as it is, and there is no diffusion loss.
    */
   noise?: Float32Array;
   /** [R] Image of each row. */
-  imageOfRow?: Int32Array;
+  imageOfRow: Int32Array;
   /** [images] Timestep of each image's noise, 0 <= timestep < `diffusion.steps`. */
-  timestep?: Int32Array;
+  timestep: Int32Array;
 }
 
 /**

@@ -189,8 +189,8 @@ export class Model implements AsyncDisposable {
     batch: Batch,
     options: CallOptions & { totalTargets?: number; totalImages?: number } = {},
   ): Promise<Losses> {
-    const { totalTargets = 0 } = options;
-    return withSignal(options, (abort) => this.#session.backward(batch, totalTargets, abort));
+    const { totalTargets = 0, totalImages = 0 } = options;
+    return withSignal(options, (abort) => this.#session.backward(batch, totalTargets, totalImages, abort));
   }
 
   /** Clips the gradients and applies AdamW; they stay as they are. `applied` is false when they were not finite. */
@@ -251,7 +251,8 @@ export class Model implements AsyncDisposable {
     positions: Int32Array,
     options: CallOptions & { output?: Output } = {},
   ): Promise<Float32Array<ArrayBuffer>> {
-    return withSignal(options, (abort) => this.#session.decode(batch, positions, abort));
+    const { output = 'logits' } = options;
+    return withSignal(options, (abort) => this.#session.decode(batch, positions, output, abort));
   }
 
   /** One tensor, copied, row-major: a weight, its gradient, or AdamW's moments. MotError ERR_TENSOR_NAME. */

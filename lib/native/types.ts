@@ -168,8 +168,13 @@ export interface NativeSession {
   zeroGradients(): Promise<void>;
   /** One training step: zero gradients, backward of every micro-batch, AdamW. The loss is over all targets. */
   step(microBatches: NativeBatch[], adamw: NativeAdamW, abort: NativeAbort | null): Promise<NativeStepResult>;
-  /** totalTargets <= 0: the batch's own. */
-  backward(batch: NativeBatch, totalTargets: number, abort: NativeAbort | null): Promise<NativeLosses>;
+  /** totalTargets, totalImages 0: the batch's own. */
+  backward(
+    batch: NativeBatch,
+    totalTargets: number,
+    totalImages: number,
+    abort: NativeAbort | null,
+  ): Promise<NativeLosses>;
   adamw(options: NativeAdamW): Promise<{ gradNorm: number; applied: boolean }>;
   evaluate(batch: NativeBatch, abort: NativeAbort | null): Promise<NativeLosses>;
   /** Log-probability of each target [T]; 0 where there is none. */
@@ -190,7 +195,12 @@ export interface NativeSession {
     abort: NativeAbort | null,
   ): Promise<void>;
   /** Prefill or decode with the KV cache (batch.slot given); `output` of the chosen positions. */
-  decode(batch: NativeBatch, positions: Int32Array, abort: NativeAbort | null): Promise<Float32Array<ArrayBuffer>>;
+  decode(
+    batch: NativeBatch,
+    positions: Int32Array,
+    output: NativeOutput,
+    abort: NativeAbort | null,
+  ): Promise<Float32Array<ArrayBuffer>>;
   readTensor(kind: TensorKind, name: string): Promise<Float32Array<ArrayBuffer>>;
   /** Rejects values that are not finite (ERR_NOT_FINITE). */
   writeTensor(kind: TensorKind, name: string, values: Float32Array): Promise<void>;

@@ -16,9 +16,12 @@ export function checkConsistency(path: string, file: GoldenFile): Comparison[] {
   const zWeight = typeof file.config['z_loss'] === 'number' ? file.config['z_loss'] : 0;
   const row = (name: string, got: number, expected: number): Comparison =>
     compare(name, 'consistency', [got], [expected], ROUNDING);
+  const diffusion = file.config['diffusion'] as { weight?: number } | undefined;
+  const patches = diffusion?.weight ? diffusion.weight * scalar('out.diffusion_loss') : 0;
+  const total = scalar('out.lm_loss') + zWeight * scalar('out.z_loss') + patches;
   const rows = [
     row('first of train.loss = out.loss', first('train.loss'), scalar('out.loss')),
-    row('out.loss = its parts', scalar('out.loss'), scalar('out.lm_loss') + zWeight * scalar('out.z_loss')),
+    row('out.loss = its parts', scalar('out.loss'), total),
     row('first of train.grad_norm = norm of g', first('train.grad_norm'), gradientNorm(file)),
   ];
   const parts = modalityLosses(path, file);

@@ -4,9 +4,12 @@
  * steps and notes on how the file was made (`present`, `lengths`, `window`, `seed`).
  *
  *     in.token in.modality in.position in.kv_start in.kv_end in.target in.target_modality   I32 [N]
+ *     in.patch_row I32 [N]   in.image_of_row I32 [R]   in.timestep I32 [images]   with diffusion
+ *     in.latent in.noise   [R, P]   with diffusion
  *     p.NAME       weights
  *     out.hidden   [N, D]   out.logits [N, V]
  *     out.loss  out.lm_loss  out.z_loss  out.lm_loss.MODALITY (of those predicted)          scalars
+ *     out.diffusion_loss                                                                    scalar, with diffusion
  *     g.NAME       gradients of out.loss
  *     train.loss  train.grad_norm   [10], of steps on the same batch, before each update
  *     after.NAME   weights after them
@@ -21,6 +24,9 @@ const NOTES = ['lr', 'present', 'lengths', 'window', 'seed'];
 /** AdamW of the ten steps; `lr` is in the file's config. */
 export const GOLDEN_ADAMW = { beta1: 0.9, beta2: 0.95, eps: 1e-8, weightDecay: 0.1, clip: 1 };
 export const GOLDEN_STEPS = 10;
+
+/** Patches where the model has diffusion. */
+export type GoldenBatch = Batch & Required<Omit<Batch, keyof Patches>>;
 
 export type GoldenValues = Float32Array | Int32Array;
 
@@ -74,16 +80,6 @@ function parseConfig(path: string, text: string | undefined): Record<string, unk
   throw new MotError('ERR_FILE_FORMAT', `${path}: the config in its metadata is not a JSON object.`);
 }
 
-/** Why this package cannot run a golden file, or undefined when it can. */
-export function unsupported(config: Record<string, unknown>): string | undefined {
-  for (const part of ['diffusion']) {
-    const value = config[part];
-    if (typeof value === 'object' && value !== null && Object.keys(value).length > 0)
-      return `its model has ${part}, which this version does not compute`;
-  }
-  return undefined;
-}
-
 /** Whether the file's model is a mixture of experts. */
 export function hasExperts(config: Record<string, unknown>): boolean {
   const value = config['experts'];
@@ -116,7 +112,7 @@ export function tensorOf(
 }
 
 /** The file's batch. */
-export function batchOf(path: string, file: GoldenFile): Required<Omit<Batch, keyof Patches>> {
+export function batchOf(path: string, file: GoldenFile): GoldenBatch {
   const tokens = file.tensors.get('in.token')?.shape[0] ?? 0;
   const get = (name: string): Int32Array => tensorOf(path, file, `in.${name}`, [tokens], true) as Int32Array;
   return {
@@ -127,6 +123,19 @@ export function batchOf(path: string, file: GoldenFile): Required<Omit<Batch, ke
     kvEnd: get('kv_end'),
     target: get('target'),
     targetModality: get('target_modality'),
+    ...(file.tensors.has('in.patch_row') ? { patchRow: get('patch_row'), ...patchesOf(path, file) } : {}),
+  };
+}
+
+function patchesOf(path: string, file: GoldenFile): Omit<Required<Patches>, 'patchRow'> {
+  const rows = file.tensors.get('in.latent')?.shape[0] ?? 0;
+  const width = file.tensors.get('in.latent')?.shape[1] ?? 0;
+  const images = file.tensors.get('in.timestep')?.shape[0] ?? 0;
+  return {
+    latent: tensorOf(path, file, 'in.latent', [rows, width]) as Float32Array,
+    noise: tensorOf(path, file, 'in.noise', [rows, width]) as Float32Array,
+    imageOfRow: tensorOf(path, file, 'in.image_of_row', [rows], true) as Int32Array,
+    timestep: tensorOf(path, file, 'in.timestep', [images], true) as Int32Array,
   };
 }
 

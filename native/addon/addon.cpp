@@ -18,7 +18,7 @@ namespace mot::addon {
 
 namespace {
 
-constexpr int kContractVersion = 1;  // as in lib/native/load.ts
+constexpr int kContractVersion = 2;  // as in lib/native/load.ts
 
 Napi::Value cpu(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {

@@ -185,17 +185,67 @@ AdamwOptions to_adamw(const Napi::Value& value) {
 
 Batch OwnedBatch::view() const {
   auto or_null = [](const std::vector<int32_t>& array) { return array.empty() ? nullptr : array.data(); };
-  return {static_cast<int64_t>(token.size()),
-          token.data(),
-          modality.data(),
-          position.data(),
-          kv_start.data(),
-          kv_end.data(),
-          or_null(target),
-          or_null(target_modality)};
+  Batch batch{static_cast<int64_t>(token.size()),
+              token.data(),
+              modality.data(),
+              position.data(),
+              kv_start.data(),
+              kv_end.data(),
+              or_null(target),
+              or_null(target_modality)};
+  if (has_patches) {
+    batch.latent_rows = static_cast<int64_t>(image_of_row.size());
+    batch.images = static_cast<int64_t>(timestep.size());
+    batch.patch_row = patch_row.data();
+    batch.latent = latent.data();
+    batch.noise = has_noise ? noise.data() : nullptr;
+    batch.image_of_row = image_of_row.data();
+    batch.timestep = timestep.data();
+  }
+  return batch;
 }
 
-OwnedBatch to_batch(const Napi::Value& value, Slots slots) {
+// The arrays of continuous patches, which come together or not at all.
+static void read_patches(const Napi::Object& o, const ModelConfig& config, OwnedBatch& batch) {
+  if (get(o, "patchRow").IsUndefined()) {
+    for (const char* key : {"latent", "noise", "imageOfRow", "timestep"})
+      if (!get(o, key).IsUndefined()) throw errorf("ERR_BATCH", "[batch] expected patchRow together with %s.", key);
+    return;
+  }
+  if (!config.diffusion)
+    throw errorf("ERR_BATCH", "[batch] expected no patchRow, because the model's config has no diffusion.");
+  batch.has_patches = true;
+  batch.patch_row = to_int32s(get(o, "patchRow"), "batch.patchRow");
+  batch.image_of_row = to_int32s(get(o, "imageOfRow"), "batch.imageOfRow");
+  batch.timestep = to_int32s(get(o, "timestep"), "batch.timestep");
+  batch.latent = to_float32s(get(o, "latent"), "batch.latent");
+  batch.has_noise = !get(o, "noise").IsUndefined();
+  if (batch.has_noise) batch.noise = to_float32s(get(o, "noise"), "batch.noise");
+  if (batch.patch_row.size() != batch.token.size())
+    throw errorf("ERR_BATCH", "[batch] expected patchRow to have %zu entries, one a token, got %zu.",
+                 batch.token.size(), batch.patch_row.size());
+  auto check_size = [&](const char* key, size_t size) {
+    const size_t rows = batch.image_of_row.size(), width = static_cast<size_t>(config.diffusion->patch_dim);
+    if (size != rows * width)
+      throw errorf("ERR_BATCH",
+                   "[batch] expected %s to have %zu x %zu numbers, for each row of imageOfRow a patch as wide as the "
+                   "config's patch_dim, got %zu.",
+                   key, rows, width, size);
+  };
+  check_size("latent", batch.latent.size());
+  if (batch.has_noise) check_size("noise", batch.noise.size());
+}
+
+Output to_output(const Napi::Value& value) {
+  std::string output = to_string(value, "output");
+  if (output == "hidden") return Output::kHidden;
+  if (output == "logits") return Output::kLogits;
+  if (output == "patches") return Output::kPatches;
+  throw errorf("ERR_ARGUMENT", "expected output to be \"hidden\", \"logits\" or \"patches\", got \"%s\".",
+               output.c_str());
+}
+
+OwnedBatch to_batch(const Napi::Value& value, Slots slots, const ModelConfig& config) {
   Napi::Object o = to_object(value, "batch");
   OwnedBatch batch;
   auto read = [&](const char* key, std::vector<int32_t>& array, bool required) {
@@ -215,6 +265,7 @@ OwnedBatch to_batch(const Napi::Value& value, Slots slots) {
   read("target", batch.target, false);
   read("targetModality", batch.target_modality, !batch.target.empty());
   if (slots == Slots::kRequired) read("slot", batch.slot, true);
+  read_patches(o, config, batch);
   return batch;
 }
 

@@ -41,11 +41,15 @@ AdamwOptions to_adamw(const Napi::Value& value);
 // A batch in memory of its own.
 struct OwnedBatch {
   std::vector<int32_t> token, modality, position, kv_start, kv_end, target, target_modality, slot;
+  std::vector<int32_t> patch_row, image_of_row, timestep;  // has_patches: all given, though maybe empty
+  std::vector<float> latent, noise;
+  bool has_patches = false, has_noise = false;
 
   Batch view() const;
 };
 enum class Slots { kNone, kRequired };
 // Checks that all arrays have one length; their values are checked when the batch is prepared.
-OwnedBatch to_batch(const Napi::Value& value, Slots slots);
+OwnedBatch to_batch(const Napi::Value& value, Slots slots, const ModelConfig& config);
+Output to_output(const Napi::Value& value);
 
 }  // namespace mot::addon

@@ -65,6 +65,12 @@ ModelConfig to_config(const Napi::Value& value) {
     Napi::Array list = to_array(experts, "experts");
     for (uint32_t i = 0; i < list.Length(); i++) c.experts.push_back(to_experts(list.Get(i)));
   }
+  if (Napi::Value given = o.Get("diffusion"); !given.IsUndefined()) {
+    Napi::Object diffusion = to_object(given, "diffusion");
+    auto integer_of = [&](const char* key, const char* name) { return to_integer(diffusion.Get(key), name, 0, kMost); };
+    c.diffusion = {integer_of("modality", "diffusion.modality"), integer_of("patchDim", "diffusion.patchDim"),
+                   integer_of("steps", "diffusion.steps"), to_number(diffusion.Get("weight"), "diffusion.weight")};
+  }
   validate(c);
   return c;
 }
@@ -79,6 +85,7 @@ SessionOptions to_session_options(const Napi::Value& value) {
   options.limits.tokens = to_integer(o.Get("tokens"), "options.tokens", 1, kMostRows);
   options.limits.kv_slots = to_integer(o.Get("kvSlots"), "options.kvSlots", 0, kMostRows);
   options.limits.positions = to_integer(o.Get("positions"), "options.positions", 1, kMostRows);
+  options.limits.images = to_integer(o.Get("images"), "options.images", 1, kMostRows);
   const std::string checkpointing = to_string(o.Get("checkpointing"), "options.checkpointing");
   if (checkpointing == "attention")
     options.limits.checkpointing = Checkpointing::kAttention;

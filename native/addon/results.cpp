@@ -88,6 +88,8 @@ Napi::Object losses_to_js(Napi::Env env, const Losses& losses) {
   o.Set("balanceLoss", losses.balance_loss);
   o.Set("ceSum", float64s_to_js(env, losses.ce_sum));
   o.Set("targetCount", float64s_to_js(env, {losses.target_count.begin(), losses.target_count.end()}));
+  o.Set("diffusionSum", losses.diffusion_sum);
+  o.Set("imageCount", number(env, losses.image_count));
   return o;
 }
 

@@ -25,19 +25,10 @@ struct Prepared {
   }
 };
 
-std::shared_ptr<Prepared> read_batch(const Napi::Value& value, Slots slots = Slots::kNone) {
+std::shared_ptr<Prepared> read_batch(const Napi::Value& value, const SessionCore& core, Slots slots = Slots::kNone) {
   auto prepared = std::make_shared<Prepared>();
-  prepared->batch = to_batch(value, slots);
+  prepared->batch = to_batch(value, slots, core.config());
   return prepared;
-}
-
-enum class Output { kHidden, kLogits };
-
-Output to_output(const Napi::Value& value) {
-  std::string output = to_string(value, "output");
-  if (output == "hidden") return Output::kHidden;
-  if (output == "logits") return Output::kLogits;
-  throw errorf("ERR_ARGUMENT", "expected output to be \"hidden\" or \"logits\", got \"%s\".", output.c_str());
 }
 
 // Positions of a batch of `tokens`; `distinct` where a position must not come twice.
@@ -70,6 +61,8 @@ void add_losses(Losses& sum, const Losses& losses) {
     sum.ce_sum[m] += losses.ce_sum[m];
     sum.target_count[m] += losses.target_count[m];
   }
+  sum.diffusion_sum += losses.diffusion_sum;
+  sum.image_count += losses.image_count;
 }
 
 struct StepReport {
@@ -81,13 +74,14 @@ struct StepReport {
 StepReport train_step(Model& model, const std::vector<std::shared_ptr<Prepared>>& micro_batches,
                       const AdamwOptions& options, const AbortFlag& abort) {
   const auto began = std::chrono::steady_clock::now();
-  int64_t targets = 0;
-  for (const auto& prepared : micro_batches)
-    for (int64_t count : prepared->groups.target_count) targets += count;
+  Totals totals;
+  for (const auto& prepared : micro_batches) {
+    for (int64_t count : prepared->groups.target_count) totals.targets += count;
+    totals.images += prepared->groups.patches.predicted_images;
+  }
   StepReport report{};
   model.zero_gradients();
-  for (const auto& prepared : micro_batches)
-    add_losses(report.losses, model.backward(prepared->groups, targets, abort));
+  for (const auto& prepared : micro_batches) add_losses(report.losses, model.backward(prepared->groups, totals, abort));
   // The last moment to turn back: from here on weights change.
   if (abort) {
     model.zero_gradients();
@@ -111,7 +105,7 @@ Napi::Value Session::step(const Napi::CallbackInfo& info) {
     Napi::Array list = to_array(info[0], "microBatches");
     if (list.Length() == 0) throw errorf("ERR_ARGUMENT", "expected at least one micro-batch.");
     std::vector<std::shared_ptr<Prepared>> batches;
-    for (uint32_t i = 0; i < list.Length(); i++) batches.push_back(read_batch(list.Get(i)));
+    for (uint32_t i = 0; i < list.Length(); i++) batches.push_back(read_batch(list.Get(i), *core_));
     const AdamwOptions options = to_adamw(info[1]);
     auto prepare = [batches, core = core_.get()] {
       for (const auto& prepared : batches) prepared->make_groups(*core);
@@ -128,12 +122,13 @@ Napi::Value Session::step(const Napi::CallbackInfo& info) {
 
 Napi::Value Session::backward(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
-    auto prepared = read_batch(info[0]);
-    const int64_t targets = to_integer(info[1], "totalTargets", 0, int64_t{1} << 53);
+    auto prepared = read_batch(info[0], *core_);
+    constexpr int64_t kMost = int64_t{1} << 53;
+    const Totals totals{to_integer(info[1], "totalTargets", 0, kMost), to_integer(info[2], "totalImages", 0, kMost)};
     return call(
-        info[2], [prepared, core = core_.get()] { prepared->make_groups(*core); },
-        [prepared, targets](Model& model, const AbortFlag& abort) -> MakeResult {
-          return [losses = model.backward(prepared->groups, targets, abort)](Napi::Env env) {
+        info[3], [prepared, core = core_.get()] { prepared->make_groups(*core); },
+        [prepared, totals](Model& model, const AbortFlag& abort) -> MakeResult {
+          return [losses = model.backward(prepared->groups, totals, abort)](Napi::Env env) {
             return losses_to_js(env, losses);
           };
         });
@@ -152,11 +147,11 @@ Napi::Value Session::adamw(const Napi::CallbackInfo& info) {
 
 Napi::Value Session::evaluate(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
-    auto prepared = read_batch(info[0]);
+    auto prepared = read_batch(info[0], *core_);
     return call(
         info[1], [prepared, core = core_.get()] { prepared->make_groups(*core); },
         [prepared](Model& model, const AbortFlag& abort) -> MakeResult {
-          return [losses = model.evaluate(prepared->groups, 0, abort)](Napi::Env env) {
+          return [losses = model.evaluate(prepared->groups, {}, abort)](Napi::Env env) {
             return losses_to_js(env, losses);
           };
         });
@@ -165,12 +160,12 @@ Napi::Value Session::evaluate(const Napi::CallbackInfo& info) {
 
 Napi::Value Session::log_probs(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
-    auto prepared = read_batch(info[0]);
+    auto prepared = read_batch(info[0], *core_);
     return call(
         info[1], [prepared, core = core_.get()] { prepared->make_groups(*core); },
         [prepared](Model& model, const AbortFlag& abort) {
           std::vector<float> values(static_cast<size_t>(prepared->groups.tokens));
-          model.evaluate(prepared->groups, 0, abort, values.data());
+          model.evaluate(prepared->groups, {}, abort, values.data());
           for (float& x : values) x = 0.0f - x;  // cross-entropy to log-probability; 0 stays +0
           return float32s(std::move(values));
         });
@@ -179,19 +174,15 @@ Napi::Value Session::log_probs(const Napi::CallbackInfo& info) {
 
 Napi::Value Session::forward(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
-    auto prepared = read_batch(info[0]);
+    auto prepared = read_batch(info[0], *core_);
     auto positions = to_positions(info[1], prepared->batch.token.size(), false);
     const Output output = to_output(info[2]);
     return call(
         info[3], [prepared, core = core_.get()] { prepared->make_groups(*core); },
         [prepared, positions = std::move(positions), output](Model& model, const AbortFlag& abort) {
           const auto count = static_cast<int64_t>(positions.size());
-          const ModelConfig& c = model.config();
-          std::vector<float> values(static_cast<size_t>(count * (output == Output::kHidden ? c.d_model : c.vocab)));
-          if (output == Output::kHidden)
-            model.forward_hidden(prepared->groups, positions.data(), count, values.data(), abort);
-          else
-            model.forward_logits(prepared->groups, positions.data(), count, values.data(), abort);
+          std::vector<float> values(static_cast<size_t>(count * model.output_width(output)));
+          model.forward(prepared->groups, positions.data(), count, output, values.data(), abort);
           return float32s(std::move(values));
         });
   });
@@ -199,12 +190,11 @@ Napi::Value Session::forward(const Napi::CallbackInfo& info) {
 
 Napi::Value Session::backward_from(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
-    auto prepared = read_batch(info[0]);
+    auto prepared = read_batch(info[0], *core_);
     auto positions = to_positions(info[1], prepared->batch.token.size(), true);
     const Output output = to_output(info[2]);
     std::vector<float> gradient = to_float32s(info[3], "gradient");
-    const ModelConfig& c = core_->config();
-    const auto width = static_cast<size_t>(output == Output::kHidden ? c.d_model : c.vocab);
+    const auto width = static_cast<size_t>(output_width(core_->config(), output));
     if (gradient.size() != positions.size() * width)
       throw errorf("ERR_ARGUMENT", "expected gradient to have %zu x %zu numbers, got %zu.", positions.size(), width,
                    gradient.size());
@@ -214,10 +204,7 @@ Napi::Value Session::backward_from(const Napi::CallbackInfo& info) {
                                                                                              const AbortFlag& abort) {
           check_finite("the gradient", gradient.data(), static_cast<int64_t>(gradient.size()));
           const auto count = static_cast<int64_t>(positions.size());
-          if (output == Output::kHidden)
-            model.backward_from_hidden(prepared->groups, positions.data(), count, gradient.data(), abort);
-          else
-            model.backward_from_logits(prepared->groups, positions.data(), count, gradient.data(), abort);
+          model.backward_from(prepared->groups, positions.data(), count, output, gradient.data(), abort);
           return nothing();
         });
   });
@@ -227,15 +214,16 @@ Napi::Value Session::decode(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
     if (core_->limits().kv_slots == 0)
       throw errorf("ERR_LIMIT", "the model has no KV cache: create it with kv_slots of at least the longest sequence.");
-    auto prepared = read_batch(info[0], Slots::kRequired);
+    auto prepared = read_batch(info[0], *core_, Slots::kRequired);
     auto positions = to_positions(info[1], prepared->batch.token.size(), false);
+    const Output output = to_output(info[2]);
     return call(
-        info[2], [prepared, core = core_.get()] { prepared->make_groups(*core); },
-        [prepared, positions = std::move(positions)](Model& model, const AbortFlag& abort) {
+        info[3], [prepared, core = core_.get()] { prepared->make_groups(*core); },
+        [prepared, positions = std::move(positions), output](Model& model, const AbortFlag& abort) {
           const auto count = static_cast<int64_t>(positions.size());
-          std::vector<float> logits(static_cast<size_t>(count * model.config().vocab));
-          model.decode(prepared->groups, positions.data(), count, logits.data(), abort);
-          return float32s(std::move(logits));
+          std::vector<float> values(static_cast<size_t>(count * model.output_width(output)));
+          model.decode(prepared->groups, positions.data(), count, output, values.data(), abort);
+          return float32s(std::move(values));
         });
   });
 }

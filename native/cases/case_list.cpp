@@ -44,6 +44,8 @@ const std::vector<OpCase>& op_cases() {
     add_routing_cases(list);
     add_dispatch_cases(list);
     add_linear_cross_entropy_cases(list);
+    add_silu_cases(list);
+    add_squared_error_cases(list);
     add_grad_norm_cases(list);
     add_adamw_cases(list);
     for (OpCase& c : list) add_shape(c);

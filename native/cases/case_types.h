@@ -82,6 +82,8 @@ void add_router_cases(std::vector<OpCase>& list);
 void add_routing_cases(std::vector<OpCase>& list);
 void add_dispatch_cases(std::vector<OpCase>& list);
 void add_linear_cross_entropy_cases(std::vector<OpCase>& list);
+void add_silu_cases(std::vector<OpCase>& list);
+void add_squared_error_cases(std::vector<OpCase>& list);
 void add_grad_norm_cases(std::vector<OpCase>& list);
 void add_adamw_cases(std::vector<OpCase>& list);
 

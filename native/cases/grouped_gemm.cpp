@@ -9,6 +9,7 @@ struct Size {
   int64_t rows, in, out, towers, padding, pad;
   bool residual, accumulate, wide;  // wide: y and d_x are f32 whatever the operands
   bool in_place = false;            // the residual is y
+  bool bias = false;                // the residual is one row, for all
 };
 
 OpCase make(const Size& s, std::vector<Segment> segments = {}) {
@@ -26,15 +27,16 @@ OpCase make(const Size& s, std::vector<Segment> segments = {}) {
                {"d_x", s.rows, s.in, s.accumulate ? Role::kAccumulate : Role::kOutput, d_result, 1, s.pad},
                {"d_w", s.out, s.in, Role::kAccumulate, Store::kWide, s.towers}};
   c.tensors[1].operand = true;
-  if (s.residual) c.tensors.push_back({"residual", s.rows, s.out, Role::kInput, Store::kWide, 1, s.pad});
-  c.forward = [segments, residual = s.in_place ? "y" : "residual"](const OpTable& ops, const Context& context,
-                                                                   CaseArgs& args) {
+  if (s.residual) c.tensors.push_back({"residual", s.bias ? 1 : s.rows, s.out, Role::kInput, Store::kWide, 1, s.pad});
+  c.forward = [segments, residual = s.in_place ? "y" : "residual", bias = s.bias](
+                  const OpTable& ops, const Context& context, CaseArgs& args) {
     GroupedGemmForward p = {args.matrix("x"),
                             args.towers("weight"),
                             args.matrix(residual),
                             args.matrix("y"),
                             {segments.data(), static_cast<int64_t>(segments.size())},
                             args.dtype()};
+    if (bias) p.residual.stride = 0;
     return ops.grouped_gemm_forward(&context, &p);
   };
   c.backward = [segments, accumulate = s.accumulate](const OpTable& ops, const Context& context, CaseArgs& args) {
@@ -76,6 +78,7 @@ void add_grouped_gemm_cases(std::vector<OpCase>& list) {
                         {"rows_65_padding", 65, 48, 96, 4, 9, 2, false, false, false},
                         {"rows_130_accumulate", 130, 129, 130, 2, 3, 0, true, true, false},
                         {"in_place", 71, 40, 97, 3, 5, 1, false, true, false, true},
+                        {"bias", 93, 40, 97, 2, 4, 1, true, false, false, false, true},
                         {"deep", 97, 1100, 70, 2, 0, 0, false, false, false},
                         {"wide_out", 70, 70, 1100, 2, 0, 0, false, true, false},
                         {"several_tiles", 260, 120, 390, 3, 2, 0, true, true, false},

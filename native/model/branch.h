@@ -17,6 +17,13 @@ struct Branch {
   Matrix h_next, x_next;  // h and x of the next branch; h_next may be h where norms come last, x_next may be none
 };
 
+// All rows as one segment, of a weight's only tower.
+struct WholeSegment {
+  explicit WholeSegment(int64_t rows) : segment{0, static_cast<int32_t>(rows), 0} {}
+  operator Segments() const { return {&segment, 1}; }
+  Segment segment;
+};
+
 // y = x W^T by segments.
 void project(const Pass& pass, const Matrix& x, const Weight& weight, const Matrix& y, const Segments& segments);
 

@@ -115,6 +115,22 @@ Buffers::Buffers(const ModelConfig& c, const Limits& limits, DType operand, int6
   lse = activation("lse", kF32, {N}, kLoss);
   row_scale = activation("row_scale", kF32, {N}, kLoss);
   chosen = activation("chosen", operand, {T, D}, kChosen);
+  if (c.diffusion) {
+    const int64_t I = limits.max_images(), P = c.diffusion->patch_dim;
+    diffusion.time_hidden = saved("time.hidden", kF32, {I, D}, kForwardAttention);
+    diffusion.time_silu = saved("time.silu", operand, {I, D}, kForwardAttention);
+    diffusion.time = activation("time", kF32, {I, D}, kForwardAttention);
+    diffusion.bias = activation("patches.bias", kF32, {1, D}, kForwardAttention);
+    diffusion.patches = activation("patches", kF32, {T, D}, kForwardAttention);
+    diffusion.prediction = activation("prediction", kF32, {T, P}, kLoss);
+    diffusion.error = activation("prediction.error", kF32, {T}, kLoss);
+    diffusion.row_scale = activation("prediction.row_scale", kF32, {T}, kLoss);
+    if (limits.training) {
+      const char* group = "gradients of activations";
+      diffusion.d_time = plan.add("d_time", group, kF32, {I, D}, kBackwardAttention);
+      diffusion.d_time_hidden = plan.add("d_time.hidden", group, kF32, {I, D}, kBackwardAttention);
+    }
+  }
   if (limits.training) {
     auto gradient = [&](const char* name, DType dtype, std::vector<int64_t> shape, uint32_t phases) {
       return plan.add(name, "gradients of activations", dtype, std::move(shape), phases);

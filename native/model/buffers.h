@@ -50,7 +50,20 @@ struct Buffers {
   BufferId workspace;                                                     // [bytes]
 
   std::vector<LayerBuffers> layers;
-  BufferId q, k, v_rows;         // [T, H*E], [T, K*E] operand; recomputed from qkv for backward
+  BufferId q, k, v_rows;  // [T, H*E], [T, K*E] operand; recomputed from qkv for backward
+  // I images, R patches, P numbers of a patch; only with diffusion.
+  struct Diffusion {
+    BufferId time_hidden = kNoBuffer;    // [I, D] f32: time embedding before its activation
+    BufferId time_silu = kNoBuffer;      // [I, D] operand
+    BufferId time = kNoBuffer;           // [I, D] f32
+    BufferId bias = kNoBuffer;           // [1, D] f32: of time embedding and patches together
+    BufferId patches = kNoBuffer;        // [R, D] f32: embedded
+    BufferId prediction = kNoBuffer;     // [R, P] f32: of the noise; then its gradient
+    BufferId error = kNoBuffer;          // [R] f32
+    BufferId row_scale = kNoBuffer;      // [R] f32
+    BufferId d_time = kNoBuffer;         // [I, D] f32
+    BufferId d_time_hidden = kNoBuffer;  // [I, D] f32
+  } diffusion;
   BufferId h;                    // [N, D] f32: residual stream after the last layer
   BufferId hidden, hidden_rstd;  // [N, D] operand, [N] f32: final norm
   BufferId ce, lse, row_scale;   // [N] f32

@@ -14,6 +14,7 @@ constexpr int64_t kMaxWidth = int64_t{1} << 20;
 constexpr int64_t kMaxVocab = int64_t{1} << 28;
 constexpr int64_t kMaxLayers = 4096;
 constexpr int64_t kMaxModalities = 256;
+constexpr int64_t kMaxSteps = int64_t{1} << 20;
 constexpr double kMaxParameters = 0x1p40;
 
 void check_range(const char* key, int64_t value, int64_t low, int64_t high) {
@@ -140,6 +141,15 @@ void validate(const ModelConfig& c) {
                  static_cast<long long>(c.modalities), static_cast<long long>(loss_weights));
   for (double weight : c.loss_weight) check_number("loss_weight", weight, true);
   check_experts(c);
+  if (c.diffusion) {
+    check_range("diffusion modality", c.diffusion->modality, 0, c.modalities - 1);
+    check_range("diffusion patch_dim", c.diffusion->patch_dim, 1, kMaxWidth);
+    check_range("diffusion steps", c.diffusion->steps, 1, kMaxSteps);
+    check_number("diffusion weight", c.diffusion->weight, true);
+    if (c.d_model % 2 != 0)
+      throw errorf("ERR_CONFIG", "[config] expected an even d_model for the time embedding of diffusion, got %lld",
+                   static_cast<long long>(c.d_model));
+  }
   if (parameter_estimate(c) > kMaxParameters)
     throw errorf("ERR_CONFIG",
                  "[config] expected at most 2^40 parameters, got %.3g; lower d_model, ffn_dim or n_layers",

@@ -1,6 +1,7 @@
 // What a model is: sizes, placement of norms, and for every part which tower serves which modality.
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,15 @@ struct Experts {
   int64_t approximate_top_k() const;
 };
 
+// Transfusion (Zhou et al. 2024, arXiv:2408.11039): tokens of one modality may be continuous patches, whose noise the
+// model predicts.
+struct Diffusion {
+  int64_t modality;
+  int64_t patch_dim;  // numbers of a patch
+  int64_t steps;      // timesteps of the cosine schedule
+  double weight;      // of the diffusion loss beside the language loss
+};
+
 enum class NormPlacement { kBranchOutput, kPre };
 
 struct ModelConfig {
@@ -41,6 +51,7 @@ struct ModelConfig {
   PartTowers self_attn, mlp, final;
   std::vector<double> loss_weight;  // [modalities], of the modality predicted; 1 by default
   std::vector<Experts> experts;     // [towers of mlp]; empty: no tower has experts
+  std::optional<Diffusion> diffusion = std::nullopt;
 
   int64_t qkv_dim() const { return (n_heads + 2 * n_kv_heads) * head_dim; }
   int64_t attn_dim() const { return n_heads * head_dim; }
@@ -73,6 +84,9 @@ struct Limits {
   Checkpointing checkpointing = Checkpointing::kNone;
   // Decoding with expert choice: refused, or approximated by token choice (Experts::approximate_top_k).
   bool approximate_routing = false;
+  int64_t images = 0;  // of one call, where the config has diffusion; 0: as many as tokens
+
+  int64_t max_images() const { return images > 0 ? images : tokens; }
 };
 
 }  // namespace mot

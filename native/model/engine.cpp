@@ -21,6 +21,7 @@ void validate(const Limits& limits, DType compute, int threads) {
   check_limit("tokens", limits.tokens, 1);
   check_limit("kv_slots", limits.kv_slots, 0);
   check_limit("positions", limits.positions, 1);
+  check_limit("images", limits.images, 0);
   if (compute != kF32 && compute != kBF16)
     throw errorf("ERR_UNSUPPORTED", "[model] expected compute dtype F32 or BF16, got %s", dtype_name(compute));
   if (threads < 1 || threads > kMaxThreads)
@@ -40,11 +41,13 @@ void validate_experts(const ModelConfig& c, const Limits& limits, int64_t row_al
 }
 
 int64_t workspace_bytes(const ModelConfig& c, const Limits& limits, DType compute, const OpTable* table, int threads) {
+  const int64_t P = c.diffusion ? c.diffusion->patch_dim : 0, images = c.diffusion ? limits.max_images() : 0;
   const OpLimits op_limits{
-      .rows = std::max(max_rows(c, limits, table->row_alignment), max_routed_rows(c, limits, table->row_alignment)),
+      .rows = std::max({max_rows(c, limits, table->row_alignment), max_routed_rows(c, limits, table->row_alignment),
+                        images}),
       .slots = std::max(limits.tokens, limits.kv_slots),
-      .in_features = std::max({c.d_model, c.attn_dim(), c.ffn_dim, c.max_experts()}),
-      .out_features = std::max({c.qkv_dim(), c.d_model, 2 * c.ffn_dim, c.vocab, c.max_experts()}),
+      .in_features = std::max({c.d_model, c.attn_dim(), c.ffn_dim, c.max_experts(), P}),
+      .out_features = std::max({c.qkv_dim(), c.d_model, 2 * c.ffn_dim, c.vocab, c.max_experts(), P}),
       .d_model = c.d_model,
       .heads = c.n_heads,
       .kv_heads = c.n_kv_heads,

@@ -6,17 +6,18 @@
 #include "core/error.h"
 #include "model/branch.h"
 #include "model/layer.h"
+#include "model/patches.h"
 
 namespace mot {
 
 void forward_layers(const Pass& p) {
   const Engine& e = p.engine;
   const LayerBuffers::Attention& first = e.buffers.layers.front().attention;
-  // With diffusion, the rows of image patches would get their projected latents here.
   e.run(&OpTable::embedding_forward, EmbeddingForward{.table = only_matrix(e.weights.embed_tokens.value),
                                                       .token = p.groups.token.data(),
                                                       .out = p.rows(first.h),
                                                       .out_copy = p.rows(e.norms_first() ? kNoBuffer : first.x)});
+  if (e.config.diffusion) embed_patches(p);
   for (int64_t layer = 0; layer < e.config.n_layers; layer++) layer_forward(p, layer);
   p.check_abort();
 }
@@ -38,6 +39,7 @@ void backward_layers(const Pass& p) {
   e.run(&OpTable::embedding_backward,
         EmbeddingBackward{
             .token = p.groups.token.data(), .d_out = d_h, .d_table = only_matrix(e.weights.embed_tokens.gradient)});
+  if (e.config.diffusion) embed_patches_backward(p);
   p.check_abort();
 }
 
@@ -53,13 +55,14 @@ void final_norm(const Pass& p) {
                                                    .eps = e.config.norm_eps});
 }
 
-Losses head_losses(const Pass& p, int64_t total_targets, bool with_gradient) {
+Losses head_losses(const Pass& p, const Totals& totals, bool with_gradient) {
   const Engine& e = p.engine;
   const TokenGroups& g = p.groups;
   const std::vector<double>& loss_weight = e.config.loss_weight;
   Losses losses;
   losses.ce_sum.assign(loss_weight.size(), 0.0);
   losses.target_count = g.target_count;
+  int64_t total_targets = totals.targets;
   if (total_targets <= 0) {
     total_targets = 0;
     for (int64_t count : g.target_count) total_targets += count;
@@ -94,6 +97,7 @@ Losses head_losses(const Pass& p, int64_t total_targets, bool with_gradient) {
     losses.loss += loss_weight[modality] * (cross_entropy + e.config.z_loss * z) / total;
   }
   for (double sum : losses.ce_sum) losses.lm_loss += sum / total;
+  if (e.config.diffusion) patch_losses(p, totals.images, with_gradient, losses);
   return losses;
 }
 
@@ -115,17 +119,6 @@ Matrix choose_positions(const Pass& p, const int32_t* positions, int64_t count) 
   }
   return chosen;
 }
-
-namespace {
-
-// Chosen rows are one segment of the head's only tower.
-struct WholeSegment {
-  explicit WholeSegment(int64_t rows) : segment{0, static_cast<int32_t>(rows), 0} {}
-  operator Segments() const { return {&segment, 1}; }
-  Segment segment;
-};
-
-}  // namespace
 
 void head_logits(const Pass& p, const Matrix& chosen, float* logits) {
   const int64_t V = p.engine.config.vocab;

@@ -13,9 +13,9 @@ void backward_layers(const Pass& pass);
 // buffers.h -> buffers.hidden.
 void final_norm(const Pass& pass);
 
-// Losses of buffers.hidden. with_gradient: leaves the gradient of the hidden state in buffers.d_h, adds the head's.
+// Losses of buffers.hidden. with_gradient: leaves the gradient of the hidden state in buffers.d_h, adds the heads'.
 // ce and lse of each row stay in their buffers.
-Losses head_losses(const Pass& pass, int64_t total_targets, bool with_gradient);
+Losses head_losses(const Pass& pass, const Totals& totals, bool with_gradient);
 
 // Hidden rows of sequence positions [count], gathered into buffers.chosen; [count, D] operand. Throws
 // Error("ERR_ARGUMENT"), Error("ERR_LIMIT").

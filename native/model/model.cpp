@@ -7,6 +7,7 @@
 #include "core/thread_team.h"
 #include "model/engine.h"
 #include "model/head.h"
+#include "model/patches.h"
 #include "model/train_step.h"
 
 namespace mot {
@@ -46,11 +47,29 @@ struct Model::Impl {
     }
   }
 
-  // Forward up to the final hidden state; the chosen rows of it.
-  Matrix hidden_of(const Pass& pass, const int32_t* positions, int64_t count) const {
+  // Forward up to the final hidden state; the chosen rows of it, of which `output` is wanted.
+  Matrix hidden_of(const Pass& pass, const int32_t* positions, int64_t count, Output output) const {
+    if (output == Output::kPatches) check_patch_positions(pass, positions, count);
     forward_layers(pass);
     final_norm(pass);
     return choose_positions(pass, positions, count);
+  }
+
+  void output_of(const Pass& pass, const int32_t* positions, int64_t count, Output output, float* values) const {
+    const Matrix chosen = hidden_of(pass, positions, count, output);
+    switch (output) {
+      case Output::kHidden: return copy_floats(chosen, values);
+      case Output::kLogits: return head_logits(pass, chosen, values);
+      case Output::kPatches: return predict_noise(pass, chosen, values);
+    }
+  }
+
+  static void copy_floats(const Matrix& from, float* to) {
+    const int64_t count = from.rows * from.cols;
+    if (from.dtype == kF32)
+      std::memcpy(to, from.data, static_cast<size_t>(count) * sizeof(float));
+    else
+      for (int64_t i = 0; i < count; i++) to[i] = f32_from_bf16(static_cast<const uint16_t*>(from.data)[i]);
   }
 };
 
@@ -79,51 +98,37 @@ void Model::init(uint64_t seed) {
 
 void Model::zero_gradients() { impl_->zero(impl_->engine.buffers.gradients); }
 
-Losses Model::evaluate(const TokenGroups& groups, int64_t total_targets, const AbortFlag& abort, float* ce,
-                       float* lse) {
-  return mot::evaluate(Pass(impl_->engine, groups, abort, false), total_targets, ce, lse);
+Losses Model::evaluate(const TokenGroups& groups, const Totals& totals, const AbortFlag& abort, float* ce, float* lse) {
+  return mot::evaluate(Pass(impl_->engine, groups, abort, false), totals, ce, lse);
 }
 
-Losses Model::backward(const TokenGroups& groups, int64_t total_targets, const AbortFlag& abort) {
+Losses Model::backward(const TokenGroups& groups, const Totals& totals, const AbortFlag& abort) {
   return impl_->accumulate("backward", [&] {
     Pass pass(impl_->engine, groups, abort, false);
-    return mot::backward(pass, total_targets);
+    return mot::backward(pass, totals);
   });
 }
 
-void Model::forward_hidden(const TokenGroups& groups, const int32_t* positions, int64_t count, float* hidden,
-                           const AbortFlag& abort) {
-  const Matrix chosen = impl_->hidden_of(Pass(impl_->engine, groups, abort, false), positions, count);
-  const int64_t values = count * chosen.cols;
-  if (chosen.dtype == kF32) {
-    std::memcpy(hidden, chosen.data, static_cast<size_t>(values) * sizeof(float));
-  } else {
-    for (int64_t i = 0; i < values; i++) hidden[i] = f32_from_bf16(static_cast<const uint16_t*>(chosen.data)[i]);
-  }
+int64_t Model::output_width(Output output) const { return mot::output_width(config(), output); }
+
+void Model::forward(const TokenGroups& groups, const int32_t* positions, int64_t count, Output output, float* values,
+                    const AbortFlag& abort) {
+  impl_->output_of(Pass(impl_->engine, groups, abort, false), positions, count, output, values);
 }
 
-void Model::forward_logits(const TokenGroups& groups, const int32_t* positions, int64_t count, float* logits,
-                           const AbortFlag& abort) {
-  const Pass pass(impl_->engine, groups, abort, false);
-  head_logits(pass, impl_->hidden_of(pass, positions, count), logits);
-}
-
-void Model::backward_from_hidden(const TokenGroups& groups, const int32_t* positions, int64_t count,
-                                 const float* d_hidden, const AbortFlag& abort) {
-  impl_->accumulate("backward_from_hidden", [&] {
+void Model::backward_from(const TokenGroups& groups, const int32_t* positions, int64_t count, Output output,
+                          const float* gradient, const AbortFlag& abort) {
+  impl_->accumulate("backward_from", [&] {
     const Pass pass(impl_->engine, groups, abort, false);
-    impl_->hidden_of(pass, positions, count);
-    spread_gradient(pass, positions, count, d_hidden);
-    backward_layers(pass);
-  });
-}
-
-void Model::backward_from_logits(const TokenGroups& groups, const int32_t* positions, int64_t count,
-                                 const float* d_logits, const AbortFlag& abort) {
-  impl_->accumulate("backward_from_logits", [&] {
-    const Pass pass(impl_->engine, groups, abort, false);
-    const Matrix d_chosen = head_logits_backward(pass, impl_->hidden_of(pass, positions, count), d_logits);
-    spread_gradient(pass, positions, count, static_cast<const float*>(d_chosen.data));
+    const Matrix chosen = impl_->hidden_of(pass, positions, count, output);
+    Matrix d_chosen;
+    switch (output) {
+      case Output::kHidden: break;
+      case Output::kLogits: d_chosen = head_logits_backward(pass, chosen, gradient); break;
+      case Output::kPatches: d_chosen = predict_noise_backward(pass, chosen, gradient); break;
+    }
+    const bool hidden = output == Output::kHidden;
+    spread_gradient(pass, positions, count, hidden ? gradient : static_cast<const float*>(d_chosen.data));
     backward_layers(pass);
   });
 }
@@ -134,10 +139,9 @@ OptimizerResult Model::adamw(const AdamwOptions& options) {
 }
 
 // Prefill and decode are the same pass: queries are the call's tokens, keys the slots of the cache.
-void Model::decode(const TokenGroups& groups, const int32_t* positions, int64_t count, float* logits,
+void Model::decode(const TokenGroups& groups, const int32_t* positions, int64_t count, Output output, float* values,
                    const AbortFlag& abort) {
-  const Pass pass(impl_->engine, groups, abort, true);
-  head_logits(pass, impl_->hidden_of(pass, positions, count), logits);
+  impl_->output_of(Pass(impl_->engine, groups, abort, true), positions, count, output, values);
 }
 
 void Model::start_profile() { impl_->engine.set_profile(std::make_unique<Profile>()); }
@@ -145,6 +149,17 @@ void Model::start_profile() { impl_->engine.set_profile(std::make_unique<Profile
 std::vector<OpEvent> Model::take_profile() {
   const std::unique_ptr<Profile> profile = impl_->engine.set_profile(nullptr);
   return profile ? profile->take() : std::vector<OpEvent>{};
+}
+
+int64_t output_width(const ModelConfig& config, Output output) {
+  switch (output) {
+    case Output::kHidden: return config.d_model;
+    case Output::kLogits: return config.vocab;
+    case Output::kPatches: break;
+  }
+  if (!config.diffusion)
+    throw errorf("ERR_UNSUPPORTED", "[model] expected a config with diffusion, because only patches have noise");
+  return config.diffusion->patch_dim;
 }
 
 std::vector<PlanEntry> plan_memory(const ModelConfig& config, const Limits& limits, DType compute,

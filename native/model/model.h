@@ -15,7 +15,8 @@
 namespace mot {
 
 struct Losses {
-  double loss = 0;     // the objective: (weighted ce + z_loss * z^2) summed / total targets
+  double loss = 0;     // the objective: (weighted ce + z_loss * z^2) summed / total targets, weighted balance losses, and
+                       // diffusion's weight * diffusion_sum / total images
   double lm_loss = 0;  // cross-entropy sum / total targets
   double z_loss = 0;   // sum of logsumexp^2 / total targets
   // Load-balance loss of token choice, 1 when even: mean over layers and towers, times the batch's share of the total
@@ -23,6 +24,21 @@ struct Losses {
   double balance_loss = 0;
   std::vector<double> ce_sum;         // [modalities] plain sums over this batch, so that callers can pool batches
   std::vector<int64_t> target_count;  // [modalities]
+  double diffusion_sum = 0;           // over images of the image's mean squared error; 0 without diffusion
+  int64_t image_count = 0;            // images that it is over
+};
+
+// What losses are divided by: those of the whole global batch (all micro-batches). <= 0: the batch's own.
+struct Totals {
+  int64_t targets = 0;
+  int64_t images = 0;  // with noise to predict
+};
+
+// What is given of chosen positions.
+enum class Output {
+  kHidden,   // [D] final hidden state
+  kLogits,   // [V]
+  kPatches,  // [P] predicted noise; of positions that are patches
 };
 
 struct AdamwOptions {
@@ -75,35 +91,33 @@ class Model {
   void init(uint64_t seed);
   void zero_gradients();
 
-  // Loss of a batch without gradients. total_targets <= 0: the batch's own count. ce and lse [T] (sequence order,
-  // 0 without a target) are filled where not null.
-  Losses evaluate(const TokenGroups& groups, int64_t total_targets, const AbortFlag& abort, float* ce = nullptr,
+  // Loss of a batch without gradients. ce and lse [T] (sequence order, 0 without a target) are filled where not null.
+  Losses evaluate(const TokenGroups& groups, const Totals& totals, const AbortFlag& abort, float* ce = nullptr,
                   float* lse = nullptr);
 
-  // Forward and backward; gradients are added. total_targets: of the whole global batch (all micro-batches).
-  Losses backward(const TokenGroups& groups, int64_t total_targets, const AbortFlag& abort);
+  // Forward and backward; gradients are added.
+  Losses backward(const TokenGroups& groups, const Totals& totals, const AbortFlag& abort);
 
-  // Forward of a batch; the final hidden state of the given sequence positions [count], f32 [count, D].
-  void forward_hidden(const TokenGroups& groups, const int32_t* positions, int64_t count, float* hidden,
-                      const AbortFlag& abort);
-  // The same and logits, f32 [count, V].
-  void forward_logits(const TokenGroups& groups, const int32_t* positions, int64_t count, float* logits,
-                      const AbortFlag& abort);
+  // Numbers of an output at one position. Throws Error("ERR_UNSUPPORTED") for one that the model does not have.
+  int64_t output_width(Output output) const;
 
-  // For losses of the caller's own: forward, then backward from the gradient with respect to the hidden state or the
-  // logits of the given positions; gradients are added.
-  void backward_from_hidden(const TokenGroups& groups, const int32_t* positions, int64_t count, const float* d_hidden,
-                            const AbortFlag& abort);
-  void backward_from_logits(const TokenGroups& groups, const int32_t* positions, int64_t count, const float* d_logits,
-                            const AbortFlag& abort);
+  // Forward of a batch; an output of the given sequence positions [count], f32 [count, output_width].
+  void forward(const TokenGroups& groups, const int32_t* positions, int64_t count, Output output, float* values,
+               const AbortFlag& abort);
+
+  // For losses of the caller's own: forward, then backward from the gradient with respect to an output of the given
+  // positions; gradients are added.
+  void backward_from(const TokenGroups& groups, const int32_t* positions, int64_t count, Output output,
+                     const float* gradient, const AbortFlag& abort);
 
   // Clips by the global norm and applies AdamW to all weights; gradients are left (call zero_gradients before the next
   // accumulation). A norm that is not finite changes nothing.
   OptimizerResult adamw(const AdamwOptions& options);
 
   // With a KV cache (limits.kv_slots > 0): groups made with KvAddress. Writes the keys and values of these tokens into
-  // their slots and gives the logits of the chosen positions, f32 [count, V]. Prefill and decode are the same call.
-  void decode(const TokenGroups& groups, const int32_t* positions, int64_t count, float* logits,
+  // their slots and gives an output of the chosen positions, f32 [count, output_width]. Prefill and decode are the same
+  // call. Slots may be written again: a diffusion loop passes an image's patches once for each timestep.
+  void decode(const TokenGroups& groups, const int32_t* positions, int64_t count, Output output, float* values,
               const AbortFlag& abort);
 
   // Records every op from now on, until take_profile. A running profile begins anew.
@@ -115,6 +129,9 @@ class Model {
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
+
+// Model::output_width of a model of this config.
+int64_t output_width(const ModelConfig& config, Output output);
 
 // The memory plan of a model without making it (Model::plan and Model::arena_bytes). Throws as the constructor does.
 std::vector<PlanEntry> plan_memory(const ModelConfig& config, const Limits& limits, DType compute,

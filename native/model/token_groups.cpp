@@ -8,17 +8,6 @@
 namespace mot {
 namespace {
 
-// One element of a batch array that is out of bounds; low and high are inclusive.
-Error out_of_range(const char* array, int64_t index, int64_t value, int64_t low, int64_t high) {
-  return errorf("ERR_BATCH", "[batch] expected %s[%lld] from %lld to %lld, got %lld", array,
-                static_cast<long long>(index), static_cast<long long>(low), static_cast<long long>(high),
-                static_cast<long long>(value));
-}
-
-void check_value(const char* array, int64_t index, int64_t value, int64_t low, int64_t high) {
-  if (value < low || value > high) throw out_of_range(array, index, value, low, high);
-}
-
 void check_arrays(const ModelConfig& config, const Limits& limits, const Batch& batch) {
   if (batch.target && !batch.target_modality)
     throw errorf("ERR_BATCH", "[batch] expected target_modality together with target");
@@ -143,9 +132,10 @@ TokenGroups make_token_groups(const ModelConfig& config, const Limits& limits, i
   check_arrays(config, limits, batch);
   if (kv.slot) check_slots(batch, kv);
   check_intervals(batch, kv);
+  const int64_t patches = check_patches(config, limits, batch);
 
-  // Counting sort by modality; every group starts at a multiple of the row alignment. Diffusion would add the rows of
-  // image patches.
+  // Counting sort by modality; every group starts at a multiple of the row alignment, image patches come first in
+  // theirs.
   std::vector<Segment> rows_of_modality(config.modalities, Segment{0, 0, 0});
   for (int64_t t = 0; t < T; t++) rows_of_modality[batch.modality[t]].end++;
   int64_t rows = 0;
@@ -153,6 +143,12 @@ TokenGroups make_token_groups(const ModelConfig& config, const Limits& limits, i
     const int64_t count = group.end;
     group.begin = group.end = static_cast<int32_t>(rows);  // end: the next row to fill
     rows += (count + row_alignment - 1) / row_alignment * row_alignment;
+  }
+  Segment patch_rows{0, 0, 0};  // likewise
+  if (patches > 0) {
+    Segment& group = rows_of_modality[config.diffusion->modality];
+    patch_rows.begin = patch_rows.end = group.begin;
+    group.end += static_cast<int32_t>(patches);
   }
 
   TokenGroups groups;
@@ -170,10 +166,11 @@ TokenGroups make_token_groups(const ModelConfig& config, const Limits& limits, i
   groups.kv_end.assign(batch.kv_end, batch.kv_end + T);
   groups.target_count.assign(config.modalities, 0);
   for (int64_t t = 0; t < T; t++) {
-    const int32_t n = rows_of_modality[batch.modality[t]].end++;
+    const bool patch = is_patch(batch, t);
+    const int32_t n = patch ? patch_rows.end++ : rows_of_modality[batch.modality[t]].end++;
     groups.row[t] = n;
     groups.seq_row[n] = static_cast<int32_t>(t);
-    groups.token[n] = batch.token[t];
+    groups.token[n] = patch ? -1 : batch.token[t];
     groups.position[n] = batch.position[t];
     groups.kv_row[n] = kv.slot ? kv.slot[t] : static_cast<int32_t>(t);
     if (batch.target && batch.target[t] >= 0) {
@@ -186,6 +183,7 @@ TokenGroups make_token_groups(const ModelConfig& config, const Limits& limits, i
   groups.mlp = make_segments(config.mlp, rows_of_modality);
   groups.final = make_segments(config.final, rows_of_modality);
   if (config.has_experts()) make_routed(config, row_alignment, kv.slot != nullptr, groups);
+  groups.patches = make_patch_group(config, batch, groups.row, patch_rows.begin, patches);
   return groups;
 }
 

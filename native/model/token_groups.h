@@ -1,25 +1,16 @@
 // From a batch in sequence order to what the kernels need: tokens sorted by modality once (stable: within a modality,
-// sequence order), the two permutations, and each part's segments. Runs off the training thread.
+// sequence order, but image patches before its other tokens), the two permutations, each part's segments, and noise
+// mixed into patches. Runs off the training thread.
 #pragma once
 #include <cstdint>
 #include <vector>
 
+#include "model/batch.h"
 #include "model/config.h"
+#include "model/patch_group.h"
 #include "ops/types.h"
 
 namespace mot {
-
-// Arrays of length tokens, in sequence order; borrowed.
-struct Batch {
-  int64_t tokens;
-  const int32_t* token;            // 0 <= token < vocab
-  const int32_t* modality;         // 0 <= modality < modalities
-  const int32_t* position;         // RoPE position, restarts at each document
-  const int32_t* kv_start;         // first key seen
-  const int32_t* kv_end;           // one past the last key seen
-  const int32_t* target;           // token to predict, -1: none. May be null: no targets
-  const int32_t* target_modality;  // of the token predicted; read where target >= 0
-};
 
 // One tower of the MLP in a model with experts: how its rows are routed. A tower without experts has a single one,
 // which gets every row. A batch fixes how many routed rows there are; the layers' routers choose which.
@@ -40,7 +31,7 @@ struct TokenGroups {
   int64_t kv_slots = 0;      // size of the cache that kv_row, kv_start and kv_end address; 0: keys are the batch's own
   std::vector<int32_t> row;  // [T] sorted row of sequence position t
   std::vector<int32_t> seq_row;                  // [N] sequence position of sorted row n; -1: padding
-  std::vector<int32_t> token, position, target;  // [N] sorted; padding: -1, 0, -1
+  std::vector<int32_t> token, position, target;  // [N] sorted; padding: -1, 0, -1; token of a patch: -1
   std::vector<int32_t> target_modality;          // [N] sorted; -1 where there is no target
   std::vector<int32_t> kv_row;                   // [N] key/value row that sorted row n writes; -1: padding
   std::vector<int32_t> kv_start, kv_end;         // [T] sequence order
@@ -48,6 +39,7 @@ struct TokenGroups {
   std::vector<int64_t> target_count;             // [modalities]
   std::vector<RoutedTower> routed;               // [towers of mlp]; empty in a model without experts
   int64_t routed_rows = 0;                       // R: of all towers
+  PatchGroup patches;
 };
 
 // How key/value rows are addressed. Training and evaluation: row t of the batch itself. With a cache: the slot of each
@@ -59,8 +51,9 @@ struct KvAddress {
 
 // Validates every value against config and limits and throws Error("ERR_BATCH") naming array, index, value and bound:
 // token, modality, position, target and target_modality in range; intervals inside [0, keys), non-decreasing, each
-// row seeing itself; a row with a target has kv_end <= its own key + 1. Throws Error("ERR_UNSUPPORTED") for a batch
-// that decodes with expert choice, unless the limits allow its approximation.
+// row seeing itself; a row with a target has kv_end <= its own key + 1; patch_row, image_of_row and timestep in range,
+// no row of latents used twice, patches of the diffusion's modality, latents and noise finite. Throws
+// Error("ERR_UNSUPPORTED") for a batch that decodes with expert choice, unless the limits allow its approximation.
 TokenGroups make_token_groups(const ModelConfig& config, const Limits& limits, int64_t row_alignment,
                               const Batch& batch, const KvAddress& kv = {});
 

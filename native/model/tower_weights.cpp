@@ -27,6 +27,15 @@ ModelWeights::ModelWeights(const ModelConfig& c, const WeightList& list, float* 
     for (std::string& name : mlp_set_names(c, static_cast<int64_t>(tower))) mlp_sets.push_back(std::move(name));
 
   embed_tokens = towers(shared, "embed_tokens", ".weight", c.vocab, D);
+  if (c.diffusion) {
+    auto linear = [&](const std::string& name, int64_t out, int64_t in) {
+      return Linear{towers(shared, name, ".weight", out, in), towers(shared, name, ".bias", 1, out)};
+    };
+    patch_in = linear("patch_in", D, c.diffusion->patch_dim);
+    time_in = linear("time_mlp.0", D, D);
+    time_out = linear("time_mlp.2", D, D);
+    patch_out = linear("patch_out", c.diffusion->patch_dim, D);
+  }
   for (int64_t i = 0; i < c.n_layers; i++) {
     const std::string prefix = "layers." + std::to_string(i) + ".";
     const auto &attention = c.self_attn.names, &mlp = c.mlp.names;

@@ -28,6 +28,11 @@ struct LayerWeights {
   std::vector<Weight> routers;
 };
 
+struct Linear {
+  Weight weight;  // [O, I], one tower
+  Weight bias;    // [1, O], one tower
+};
+
 class ModelWeights {
  public:
   // gradients: nullptr for a model that does not train. Both arrays must outlive this.
@@ -35,7 +40,8 @@ class ModelWeights {
   ModelWeights(const ModelWeights&) = delete;
   ModelWeights& operator=(const ModelWeights&) = delete;
 
-  Weight embed_tokens;  // [V, D], one tower
+  Weight embed_tokens;                            // [V, D], one tower
+  Linear patch_in, time_in, time_out, patch_out;  // [D, P], [D, D], [D, D], [P, D]; only with diffusion
   std::vector<LayerWeights> layers;
   Weight final_norm;  // [1, D]
   Weight lm_head;     // [V, D], one tower

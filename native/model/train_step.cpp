@@ -33,23 +33,23 @@ void add_balance_loss(const Pass& pass, int64_t total_targets, Losses& losses) {
 
 }  // namespace
 
-Losses evaluate(const Pass& pass, int64_t total_targets, float* ce, float* lse) {
+Losses evaluate(const Pass& pass, const Totals& totals, float* ce, float* lse) {
   const Engine& e = pass.engine;
   forward_layers(pass);
   final_norm(pass);
-  Losses losses = head_losses(pass, total_targets, false);
-  add_balance_loss(pass, total_targets, losses);
+  Losses losses = head_losses(pass, totals, false);
+  add_balance_loss(pass, totals.targets, losses);
   to_sequence_order(pass.groups, e.floats(e.buffers.ce), ce);
   to_sequence_order(pass.groups, e.floats(e.buffers.lse), lse);
   return losses;
 }
 
-Losses backward(Pass& pass, int64_t total_targets) {
+Losses backward(Pass& pass, const Totals& totals) {
   forward_layers(pass);
   final_norm(pass);
-  Losses losses = head_losses(pass, total_targets, true);
-  add_balance_loss(pass, total_targets, losses);
-  pass.balance_share = share_of_targets(pass.groups, total_targets);
+  Losses losses = head_losses(pass, totals, true);
+  add_balance_loss(pass, totals.targets, losses);
+  pass.balance_share = share_of_targets(pass.groups, totals.targets);
   backward_layers(pass);
   return losses;
 }

@@ -5,8 +5,8 @@
 namespace mot {
 
 // Contracts: Model::evaluate, Model::backward, Model::adamw in model.h.
-Losses evaluate(const Pass& pass, int64_t total_targets, float* ce, float* lse);
-Losses backward(Pass& pass, int64_t total_targets);
+Losses evaluate(const Pass& pass, const Totals& totals, float* ce, float* lse);
+Losses backward(Pass& pass, const Totals& totals);
 
 class Optimizer {
  public:

@@ -41,8 +41,7 @@ std::vector<std::string> mlp_set_names(const ModelConfig& c, int64_t tower) {
   return names;
 }
 
-// The order is that of parameter_shapes() in the reference. A patch embedding and a time embedding would follow
-// embed_tokens.
+// The order is that of parameter_shapes() in the reference.
 WeightList::WeightList(const ModelConfig& c) {
   using Init = WeightInfo::Init;
   // follows: right behind the tensor before, without an alignment gap, because one GEMM reads both.
@@ -57,6 +56,16 @@ WeightList::WeightList(const ModelConfig& c) {
   };
 
   add("embed_tokens.weight", {c.vocab, c.d_model}, Init::kNormal);
+  if (c.diffusion) {
+    auto linear = [&](const std::string& name, int64_t out, int64_t in) {
+      add(name + ".weight", {out, in}, Init::kNormal);
+      add(name + ".bias", {out}, Init::kZero);
+    };
+    linear("patch_in", c.d_model, c.diffusion->patch_dim);
+    linear("time_mlp.0", c.d_model, c.d_model);
+    linear("time_mlp.2", c.d_model, c.d_model);
+    linear("patch_out", c.diffusion->patch_dim, c.d_model);
+  }
   for (int64_t layer = 0; layer < c.n_layers; layer++) {
     const std::string prefix = "layers." + std::to_string(layer) + ".";
     for (const std::string& tower : c.self_attn.names) {
@@ -108,8 +117,8 @@ void init_weights(const ModelConfig& config, const WeightList& list, uint64_t se
   const double residual_std = 0.02 / std::sqrt(2.0 * static_cast<double>(config.n_layers));
   for (const WeightInfo& weight : list.all()) {
     float* values = flat + weight.offset;
-    if (weight.init == WeightInfo::Init::kOne) {
-      std::fill(values, values + weight.count, 1.0f);
+    if (weight.init == WeightInfo::Init::kOne || weight.init == WeightInfo::Init::kZero) {
+      std::fill(values, values + weight.count, weight.init == WeightInfo::Init::kOne ? 1.0f : 0.0f);
       continue;
     }
     const double std = weight.init == WeightInfo::Init::kNormal ? 0.02 : residual_std;

@@ -13,10 +13,10 @@ namespace mot {
 
 struct WeightInfo {
   std::string name;
-  std::vector<int64_t> shape;                               // one or two dimensions
-  int64_t offset, count;                                    // elements in the flat array
-  bool decay;                                               // two dimensions or more: AdamW's weight decay applies
-  enum class Init { kNormal, kNormalResidual, kOne } init;  // std 0.02; 0.02 / sqrt(2 * layers); 1
+  std::vector<int64_t> shape;  // one or two dimensions
+  int64_t offset, count;       // elements in the flat array
+  bool decay;                  // two dimensions or more: AdamW's weight decay applies
+  enum class Init { kNormal, kNormalResidual, kOne, kZero } init;  // std 0.02; 0.02 / sqrt(2 * layers); 1; 0
 };
 
 class WeightList {

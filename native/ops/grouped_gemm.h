@@ -13,7 +13,7 @@ namespace mot {
 struct GroupedGemmForward {
   Matrix x;             // [N, I]
   TowerWeights weight;  // towers x [O, I]
-  Matrix residual;      // [N, O] f32; data == nullptr: none. May be y
+  Matrix residual;      // [N, O] f32; data == nullptr: none. May be y. Stride 0: a bias, the same row for all
   Matrix y;             // [N, O] f32 or bf16. May not be x
   Segments segments;
   DType compute;

@@ -7,8 +7,9 @@ namespace mot {
 namespace {
 
 double bytes_of(const Matrix& m) {
-  return m.data ? static_cast<double>(m.rows) * static_cast<double>(m.cols) * static_cast<double>(dtype_size(m.dtype))
-                : 0;
+  if (!m.data) return 0;
+  const double rows = static_cast<double>(m.stride == 0 ? 1 : m.rows);  // stride 0: one row for all
+  return rows * static_cast<double>(m.cols) * static_cast<double>(dtype_size(m.dtype));
 }
 
 // Of every tower that has rows.
@@ -150,6 +151,21 @@ OpCost op_cost(const LinearCrossEntropy& p) {
       2.0 * static_cast<double>(p.x.rows) * static_cast<double>(p.x.cols) * static_cast<double>(p.weight.rows);
   return {products * (p.d_x.data ? 3 : 1),
           bytes_of(p.x) + bytes_of(p.weight) + bytes_of(p.d_x) + 2 * bytes_of(p.d_weight)};
+}
+
+OpCost op_cost(const SiluForward& p) {
+  const double elements = static_cast<double>(p.x.rows) * static_cast<double>(p.x.cols);
+  return {4 * elements, bytes_of(p.x) + bytes_of(p.out)};
+}
+
+OpCost op_cost(const SiluBackward& p) {
+  const double elements = static_cast<double>(p.x.rows) * static_cast<double>(p.x.cols);
+  return {8 * elements, bytes_of(p.x) + bytes_of(p.d_out) + bytes_of(p.d_x)};
+}
+
+OpCost op_cost(const SquaredError& p) {
+  const double elements = static_cast<double>(p.x.rows) * static_cast<double>(p.x.cols);
+  return {(p.d_x.data ? 4 : 3) * elements, bytes_of(p.x) + bytes_of(p.target) + bytes_of(p.d_x)};
 }
 
 OpCost op_cost(const GradNorm& p) { return {2 * static_cast<double>(p.count), 4 * static_cast<double>(p.count)}; }

@@ -15,6 +15,8 @@
 #include "ops/rms_norm.h"
 #include "ops/router.h"
 #include "ops/routing.h"
+#include "ops/silu.h"
+#include "ops/squared_error.h"
 #include "ops/swiglu.h"
 
 namespace mot {
@@ -41,10 +43,13 @@ namespace mot {
   X(dispatch_copy, DispatchCopy)                \
   X(dispatch_sum, DispatchSum)                  \
   X(linear_cross_entropy, LinearCrossEntropy)   \
+  X(silu_forward, SiluForward)                  \
+  X(silu_backward, SiluBackward)                \
+  X(squared_error, SquaredError)                \
   X(grad_norm, GradNorm)                        \
   X(adamw, Adamw)
 
-constexpr int32_t kOpTableVersion = 2;  // raised whenever a struct or the list changes
+constexpr int32_t kOpTableVersion = 3;  // raised whenever a struct or the list changes
 
 struct OpTable {
   int32_t version;

@@ -34,13 +34,13 @@ Result run(const OpTable* table, DType compute, int threads) {
   for (int32_t t = 150; t < 300; t++) batch.kv_start[t] = t - 149;
   const TokenGroups groups = make_token_groups(model.config(), kLimits, model.row_alignment(), batch.view());
   Result result;
-  result.losses = model.backward(groups, 0, kNoAbort);
+  result.losses = model.backward(groups, {}, kNoAbort);
   result.gradient.assign(model.gradient_data(), model.gradient_data() + model.weights().flat_count());
   // Rows of every document's start, middle and end.
   const std::vector<int32_t> positions = {0, 1, 149, 150, 299, 300, 301, 420, 558, 559, 640, 700};
   result.hidden.resize(positions.size() * model.config().d_model);
-  model.forward_hidden(groups, positions.data(), static_cast<int64_t>(positions.size()), result.hidden.data(),
-                       kNoAbort);
+  model.forward(groups, positions.data(), static_cast<int64_t>(positions.size()), Output::kHidden, result.hidden.data(),
+                kNoAbort);
   return result;
 }
 

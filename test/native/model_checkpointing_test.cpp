@@ -22,7 +22,7 @@ Outcome run(const ModelConfig& config, DType compute, Checkpointing checkpointin
   fill_random_weights(model, 3);
   model.zero_gradients();
   const TokenGroups groups = make_token_groups(config, limits, model.row_alignment(), batch.view());
-  const Losses losses = model.backward(groups, 0, kNoAbort);
+  const Losses losses = model.backward(groups, {}, kNoAbort);
   model.adamw({.lr = 0, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0, .clip = 0, .step = 1});
   const float* gradients = model.gradient_data();
   return {losses.loss,

@@ -55,7 +55,7 @@ TEST_P(ModelDecode, EqualsTheForwardPass) {
   const TokenGroups whole = make_token_groups(model.config(), kLimits, model.row_alignment(), all.view());
   const std::vector<int32_t> every = all_positions(T);
   std::vector<float> expected(T * V);
-  model.forward_logits(whole, every.data(), T, expected.data(), kNoAbort);
+  model.forward(whole, every.data(), T, Output::kLogits, expected.data(), kNoAbort);
 
   std::vector<int32_t> shift(T, 0);
   std::fill(shift.begin() + 17, shift.end(), 19);  // the second document from slot 36
@@ -65,14 +65,14 @@ TEST_P(ModelDecode, EqualsTheForwardPass) {
                                                  {call.slot.data(), kLimits.kv_slots});
     const int64_t count = groups.tokens;
     std::vector<float> logits(count * V);
-    model.decode(groups, every.data(), count, logits.data(), kNoAbort);
+    model.decode(groups, every.data(), count, Output::kLogits, logits.data(), kNoAbort);
     for (int64_t i = 0; i < count; i++)
       EXPECT_LE(relative_error(&logits[i * V], &expected[tokens[i] * V], V), bound()) << "token " << tokens[i];
   };
   decode({0, 1, 2, 3, 4, 5, 6, 17, 18, 19});  // prefill of both
   decode({7, 8, 9, 20});
-  model.backward(whole, 0, kNoAbort);  // the cache outlives training steps
-  model.evaluate(whole, 0, kNoAbort);
+  model.backward(whole, {}, kNoAbort);  // the cache outlives training steps
+  model.evaluate(whole, {}, kNoAbort);
   for (int32_t i = 10; i < 17; i++) decode({i, i + 11});  // one token each
   decode({28});
 }
@@ -87,9 +87,9 @@ TEST_P(ModelDecode, GivesOnlyTheChosenPositions) {
   const TokenGroups groups = make_token_groups(model.config(), kLimits, model.row_alignment(), call.batch.view(),
                                                {call.slot.data(), kLimits.kv_slots});
   std::vector<float> every(14 * V), some(3 * V);
-  model.decode(groups, tokens.data(), 14, every.data(), kNoAbort);
+  model.decode(groups, tokens.data(), 14, Output::kLogits, every.data(), kNoAbort);
   const std::vector<int32_t> positions = {13, 2, 13};
-  model.decode(groups, positions.data(), 3, some.data(), kNoAbort);
+  model.decode(groups, positions.data(), 3, Output::kLogits, some.data(), kNoAbort);
   for (int i = 0; i < 3; i++)
     EXPECT_LE(relative_error(&some[i * V], &every[positions[i] * V], V), bound()) << "position " << positions[i];
 }
@@ -124,17 +124,20 @@ TEST(ModelCalls, RejectGroupsAndPositionsThatDoNotFit) {
   std::vector<float> out(64 * config.vocab);
   const std::vector<int32_t> bad = {9}, negative = {-1}, many(33, 0);
 
-  EXPECT_EQ(code_of([&] { without.evaluate(long_groups, 0, kNoAbort); }), "ERR_LIMIT");
-  EXPECT_EQ(code_of([&] { without.decode(cached, slot.data(), 1, out.data(), kNoAbort); }), "ERR_LIMIT");
-  EXPECT_EQ(code_of([&] { with_cache.evaluate(cached, 0, kNoAbort); }), "ERR_BATCH");
-  EXPECT_EQ(code_of([&] { with_cache.decode(long_groups, slot.data(), 1, out.data(), kNoAbort); }), "ERR_BATCH");
-  EXPECT_EQ(code_of([&] { with_cache.forward_logits(long_groups, bad.data(), 1, out.data(), kNoAbort); }),
-            "ERR_ARGUMENT");
-  EXPECT_EQ(code_of([&] { with_cache.forward_hidden(long_groups, negative.data(), 1, out.data(), kNoAbort); }),
-            "ERR_ARGUMENT");
-  EXPECT_EQ(code_of([&] { with_cache.forward_hidden(long_groups, many.data(), 33, out.data(), kNoAbort); }),
+  EXPECT_EQ(code_of([&] { without.evaluate(long_groups, {}, kNoAbort); }), "ERR_LIMIT");
+  EXPECT_EQ(code_of([&] { without.decode(cached, slot.data(), 1, Output::kLogits, out.data(), kNoAbort); }),
             "ERR_LIMIT");
-  EXPECT_EQ(code_of([&] { without.backward(long_groups, 0, kNoAbort); }), "ERR_UNSUPPORTED");
+  EXPECT_EQ(code_of([&] { with_cache.evaluate(cached, {}, kNoAbort); }), "ERR_BATCH");
+  EXPECT_EQ(code_of([&] { with_cache.decode(long_groups, slot.data(), 1, Output::kLogits, out.data(), kNoAbort); }),
+            "ERR_BATCH");
+  EXPECT_EQ(code_of([&] { with_cache.forward(long_groups, bad.data(), 1, Output::kLogits, out.data(), kNoAbort); }),
+            "ERR_ARGUMENT");
+  EXPECT_EQ(
+      code_of([&] { with_cache.forward(long_groups, negative.data(), 1, Output::kHidden, out.data(), kNoAbort); }),
+      "ERR_ARGUMENT");
+  EXPECT_EQ(code_of([&] { with_cache.forward(long_groups, many.data(), 33, Output::kHidden, out.data(), kNoAbort); }),
+            "ERR_LIMIT");
+  EXPECT_EQ(code_of([&] { without.backward(long_groups, {}, kNoAbort); }), "ERR_UNSUPPORTED");
   EXPECT_EQ(code_of([&] { without.adamw({}); }), "ERR_UNSUPPORTED");
   EXPECT_EQ(without.gradient_data(), nullptr);
   EXPECT_EQ(without.m_data(), nullptr);

@@ -48,19 +48,26 @@ class ModelGolden : public ::testing::TestWithParam<Param> {
 TEST_P(ModelGolden, HiddenStatesAndLogits) {
   const std::vector<int32_t> positions = all_positions(groups.tokens);
   std::vector<float> hidden(groups.tokens * golden.config.d_model), logits(groups.tokens * golden.config.vocab);
-  model.forward_hidden(groups, positions.data(), groups.tokens, hidden.data(), kNoAbort);
-  model.forward_logits(groups, positions.data(), groups.tokens, logits.data(), kNoAbort);
+  model.forward(groups, positions.data(), groups.tokens, Output::kHidden, hidden.data(), kNoAbort);
+  model.forward(groups, positions.data(), groups.tokens, Output::kLogits, logits.data(), kNoAbort);
   EXPECT_LE(relative_error(hidden, golden.tensor("out.hidden")), bounds.output);
   EXPECT_LE(relative_error(logits, golden.tensor("out.logits")), bounds.output);
 }
 
 TEST_P(ModelGolden, LossesAndGradients) {
-  const Losses evaluated = model.evaluate(groups, 0, kNoAbort);
-  const Losses losses = model.backward(groups, 0, kNoAbort);
+  const Losses evaluated = model.evaluate(groups, {}, kNoAbort);
+  const Losses losses = model.backward(groups, {}, kNoAbort);
   EXPECT_EQ(evaluated.loss, losses.loss);
   EXPECT_LE(relative_error(losses.loss, golden.tensor("out.loss")[0]), bounds.loss);
   EXPECT_LE(relative_error(losses.lm_loss, golden.tensor("out.lm_loss")[0]), bounds.loss);
   EXPECT_LE(relative_error(losses.z_loss, golden.tensor("out.z_loss")[0]), bounds.loss);
+  if (golden.config.diffusion) {
+    EXPECT_EQ(losses.image_count, static_cast<int64_t>(golden.batch.timestep.size()));
+    EXPECT_EQ(evaluated.diffusion_sum, losses.diffusion_sum);
+    EXPECT_LE(relative_error(losses.diffusion_sum / static_cast<double>(losses.image_count),
+                             golden.tensor("out.diffusion_loss")[0]),
+              bounds.loss);
+  }
   for (const TensorInfo& tensor : golden.file.tensors()) {
     const std::string prefix = "out.lm_loss.";
     if (tensor.name.rfind(prefix, 0) != 0) continue;
@@ -86,7 +93,7 @@ TEST_P(ModelGolden, TenStepsOfAdamW) {
   std::vector<float> losses, norms;
   for (int64_t step = 1; step <= 10; step++) {
     model.zero_gradients();
-    losses.push_back(static_cast<float>(model.backward(groups, 0, kNoAbort).loss));
+    losses.push_back(static_cast<float>(model.backward(groups, {}, kNoAbort).loss));
     const OptimizerResult result = model.adamw(
         {.lr = golden.lr, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .clip = 1.0, .step = step});
     ASSERT_TRUE(result.applied);

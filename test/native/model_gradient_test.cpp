@@ -39,7 +39,7 @@ class ModelGradient : public ::testing::TestWithParam<NormPlacement> {};
 TEST_P(ModelGradient, MatchesFiniteDifferences) {
   const auto model = make_model(config_with(GetParam()));
   const TokenGroups groups = groups_of(*model, random_batch(model->config(), {19, 1, 30}, 2));
-  model->backward(groups, 0, kNoAbort);
+  model->backward(groups, {}, kNoAbort);
   const std::vector<float> gradient = gradients(*model);
   for (const WeightInfo& weight : model->weights().all()) {
     double norm = 0;
@@ -53,7 +53,7 @@ TEST_P(ModelGradient, MatchesFiniteDifferences) {
     for (int side = 0; side < 2; side++) {
       for (int64_t i = 0; i < weight.count; i++)
         w[i] = static_cast<float>(before[i] + (side ? step : -step) * gradient[weight.offset + i] / norm);
-      loss[side] = model->evaluate(groups, 0, kNoAbort).loss;
+      loss[side] = model->evaluate(groups, {}, kNoAbort).loss;
     }
     std::copy(before.begin(), before.end(), w);
     EXPECT_NEAR((loss[1] - loss[0]) / (2 * step) / norm, 1, 2e-3) << weight.name << ", |g| = " << norm;
@@ -67,11 +67,11 @@ TEST_P(ModelGradient, OfMicroBatchesAddUpToThatOfTheWhole) {
   both.append(second);
   const int64_t targets = both.tokens() - 3;
 
-  const Losses a = model->backward(groups_of(*model, first), targets, kNoAbort);
-  const Losses b = model->backward(groups_of(*model, second), targets, kNoAbort);
+  const Losses a = model->backward(groups_of(*model, first), {targets}, kNoAbort);
+  const Losses b = model->backward(groups_of(*model, second), {targets}, kNoAbort);
   const std::vector<float> accumulated = gradients(*model);
   model->zero_gradients();
-  const Losses whole = model->backward(groups_of(*model, both), 0, kNoAbort);
+  const Losses whole = model->backward(groups_of(*model, both), {}, kNoAbort);
   EXPECT_NEAR(a.loss + b.loss, whole.loss, 1e-6 * whole.loss);
   EXPECT_NEAR(a.lm_loss + b.lm_loss, whole.lm_loss, 1e-6 * whole.lm_loss);
   for (size_t i = 0; i < 3; i++) {
@@ -95,7 +95,7 @@ TEST_P(ModelGradient, FromLogitsEqualsThatOfTheLoss) {
     if (batch.target[t] >= 0) positions.push_back(t);
   const int64_t count = static_cast<int64_t>(positions.size());
   std::vector<float> logits(count * V), d_logits(count * V);
-  model->forward_logits(groups, positions.data(), count, logits.data(), kNoAbort);
+  model->forward(groups, positions.data(), count, Output::kLogits, logits.data(), kNoAbort);
   for (int64_t i = 0; i < count; i++) {
     const float* row = &logits[i * V];
     double sum = 0;
@@ -105,7 +105,7 @@ TEST_P(ModelGradient, FromLogitsEqualsThatOfTheLoss) {
       d_logits[i * V + j] = static_cast<float>(
           scale * ((1 + 2 * config.z_loss * z) * std::exp(row[j] - z) - (j == batch.target[positions[i]])));
   }
-  model->backward_from_logits(groups, positions.data(), count, d_logits.data(), kNoAbort);
+  model->backward_from(groups, positions.data(), count, Output::kLogits, d_logits.data(), kNoAbort);
   const std::vector<float> from_logits = gradients(*model);
 
   // And once more through the hidden state: d_hidden = d_logits W. The head gets no gradient then.
@@ -119,11 +119,11 @@ TEST_P(ModelGradient, FromLogitsEqualsThatOfTheLoss) {
       d_hidden[i * config.d_model + d] = static_cast<float>(sum);
     }
   model->zero_gradients();
-  model->backward_from_hidden(groups, positions.data(), count, d_hidden.data(), kNoAbort);
+  model->backward_from(groups, positions.data(), count, Output::kHidden, d_hidden.data(), kNoAbort);
   const std::vector<float> from_hidden = gradients(*model);
 
   model->zero_gradients();
-  model->backward(groups, 0, kNoAbort);
+  model->backward(groups, {}, kNoAbort);
   const std::vector<float> expected = gradients(*model);
   for (const WeightInfo& weight : model->weights().all()) {
     EXPECT_LE(relative_error(&from_logits[weight.offset], &expected[weight.offset], weight.count), 1e-5) << weight.name;
@@ -141,12 +141,12 @@ TEST_P(ModelGradient, FromHiddenAddsUpRepeatedPositions) {
   const auto model = make_model(config_with(GetParam()));
   const TokenGroups groups = groups_of(*model, random_batch(model->config(), {15}, 12));
   const std::vector<int32_t> once = {9}, twice = {9, 9};
-  model->backward_from_hidden(groups, once.data(), 1, std::vector<float>(model->config().d_model, 2.0f).data(),
-                              kNoAbort);
+  model->backward_from(groups, once.data(), 1, Output::kHidden,
+                       std::vector<float>(model->config().d_model, 2.0f).data(), kNoAbort);
   const std::vector<float> expected = gradients(*model);
   model->zero_gradients();
-  model->backward_from_hidden(groups, twice.data(), 2, std::vector<float>(2 * model->config().d_model, 1.0f).data(),
-                              kNoAbort);
+  model->backward_from(groups, twice.data(), 2, Output::kHidden,
+                       std::vector<float>(2 * model->config().d_model, 1.0f).data(), kNoAbort);
   EXPECT_EQ(gradients(*model), expected);
 }
 
@@ -159,7 +159,7 @@ TEST(ModelLosses, WeightsCountWhereTheTargetIs) {
   const auto model = make_model(config);
   const OwnedBatch batch = random_batch(config, {40}, 8);
   std::vector<float> ce(40), lse(40);
-  const Losses losses = model->evaluate(groups_of(*model, batch), 0, kNoAbort, ce.data(), lse.data());
+  const Losses losses = model->evaluate(groups_of(*model, batch), {}, kNoAbort, ce.data(), lse.data());
   double loss = 0, lm = 0, z = 0;
   std::vector<double> sums(3);
   for (int t = 0; t < 39; t++) {
@@ -178,7 +178,7 @@ TEST(ModelLosses, WeightsCountWhereTheTargetIs) {
   // ce and lse are those of the logits.
   const std::vector<int32_t> positions = all_positions(40);
   std::vector<float> logits(40 * config.vocab);
-  model->forward_logits(groups_of(*model, batch), positions.data(), 40, logits.data(), kNoAbort);
+  model->forward(groups_of(*model, batch), positions.data(), 40, Output::kLogits, logits.data(), kNoAbort);
   for (int t = 0; t < 39; t++) {
     double sum = 0;
     for (int64_t j = 0; j < config.vocab; j++) sum += std::exp(static_cast<double>(logits[t * config.vocab + j]));
@@ -191,7 +191,7 @@ TEST(ModelLosses, AreZeroWithoutTargets) {
   const auto model = make_model(config_with(NormPlacement::kBranchOutput));
   OwnedBatch batch = random_batch(model->config(), {12}, 9);
   batch.target.assign(12, -1);
-  const Losses losses = model->backward(groups_of(*model, batch), 0, kNoAbort);
+  const Losses losses = model->backward(groups_of(*model, batch), {}, kNoAbort);
   EXPECT_EQ(losses.loss, 0);
   EXPECT_EQ(losses.lm_loss, 0);
   for (float x : gradients(*model)) ASSERT_EQ(x, 0.0f);
@@ -200,7 +200,7 @@ TEST(ModelLosses, AreZeroWithoutTargets) {
 TEST(ModelOptimizer, ChangesNothingWhereTheNormIsNotFinite) {
   const auto model = make_model(config_with(NormPlacement::kPre));
   const TokenGroups groups = groups_of(*model, random_batch(model->config(), {12}, 10));
-  model->backward(groups, 0, kNoAbort);
+  model->backward(groups, {}, kNoAbort);
   const int64_t count = model->weights().flat_count();
   auto state = [&] {
     std::vector<float> all(model->weight_data(), model->weight_data() + count);
@@ -225,7 +225,7 @@ TEST(ModelOptimizer, ClipsByTheGlobalNorm) {
   const auto model = make_model(config_with(NormPlacement::kPre));
   const TokenGroups groups = groups_of(*model, random_batch(model->config(), {12}, 11));
   AdamwOptions options{.lr = 1e-2, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .clip = 0, .step = 1};
-  model->backward(groups, 0, kNoAbort);
+  model->backward(groups, {}, kNoAbort);
   const std::vector<float> gradient = gradients(*model);
   double squares = 0;
   for (float x : gradient) squares += static_cast<double>(x) * x;

@@ -152,7 +152,7 @@ TEST(ModelMemory, AStepFillsTheArena) {
     model.init(1);
     const TokenGroups groups =
         make_token_groups(model.config(), limits, 1, random_batch(model.config(), {40}, 1).view());
-    model.backward(groups, 0, kNoAbort);
+    model.backward(groups, {}, kNoAbort);
     model.adamw({.lr = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .clip = 1.0, .step = 1});
     EXPECT_EQ(model.arena_high_water(), model.arena_bytes()) << static_cast<int>(shape.placement) << shape.compute;
   }
@@ -179,10 +179,14 @@ TEST(ModelMemory, AStepAllocatesNothing) {
         return allocations - before;
       };
       // Losses hold two vectors of their own.
-      EXPECT_LE(count([&] { model.evaluate(groups, 0, kNoAbort); }), 2) << name;
-      EXPECT_LE(count([&] { model.backward(groups, 0, kNoAbort); }), 2) << name;
-      EXPECT_EQ(count([&] { model.backward_from_logits(groups, positions.data(), 40, values.data(), kNoAbort); }), 0);
-      EXPECT_EQ(count([&] { model.backward_from_hidden(groups, positions.data(), 40, values.data(), kNoAbort); }), 0);
+      EXPECT_LE(count([&] { model.evaluate(groups, {}, kNoAbort); }), 2) << name;
+      EXPECT_LE(count([&] { model.backward(groups, {}, kNoAbort); }), 2) << name;
+      EXPECT_EQ(
+          count([&] { model.backward_from(groups, positions.data(), 40, Output::kLogits, values.data(), kNoAbort); }),
+          0);
+      EXPECT_EQ(
+          count([&] { model.backward_from(groups, positions.data(), 40, Output::kHidden, values.data(), kNoAbort); }),
+          0);
       EXPECT_EQ(
           count([&] {
             model.adamw(
@@ -191,8 +195,10 @@ TEST(ModelMemory, AStepAllocatesNothing) {
           0)
           << name;
       EXPECT_EQ(count([&] { model.zero_gradients(); }), 0);
-      EXPECT_EQ(count([&] { model.decode(cached, positions.data(), 40, values.data(), kNoAbort); }), 0) << name;
-      EXPECT_EQ(count([&] { model.forward_hidden(groups, positions.data(), 40, values.data(), kNoAbort); }), 0);
+      EXPECT_EQ(count([&] { model.decode(cached, positions.data(), 40, Output::kLogits, values.data(), kNoAbort); }), 0)
+          << name;
+      EXPECT_EQ(count([&] { model.forward(groups, positions.data(), 40, Output::kHidden, values.data(), kNoAbort); }),
+                0);
     }
   }
 }
@@ -217,7 +223,7 @@ TEST(ModelMemory, RowAlignmentChangesNoBit) {
         if (alignment == 64) {
           ASSERT_EQ(groups.rows, 3 * 64);
         }
-        losses.push_back(model.backward(groups, 0, kNoAbort).loss);
+        losses.push_back(model.backward(groups, {}, kNoAbort).loss);
         gradients.emplace_back(model.gradient_data(), model.gradient_data() + model.weights().flat_count());
       }
     }
@@ -253,11 +259,11 @@ TEST(ModelAbort, DropsGradientsAndLeavesWeights) {
     raised = false;
     table.swiglu_backward = reference_backend()->swiglu_backward;
     model.zero_gradients();
-    const double loss = model.backward(groups, 0, raised).loss;
+    const double loss = model.backward(groups, {}, raised).loss;
     const std::vector<float> expected(model.gradient_data(), model.gradient_data() + count);
     table.swiglu_backward = interrupting_swiglu_backward;
     try {
-      model.backward(groups, 0, raised);
+      model.backward(groups, {}, raised);
       FAIL() << "not interrupted";
     } catch (const Error& error) {
       EXPECT_STREQ(error.code(), fails ? "ERR_INTERNAL" : "ERR_ABORTED");
@@ -273,14 +279,14 @@ TEST(ModelAbort, DropsGradientsAndLeavesWeights) {
     // The model goes on as if nothing had been.
     raised = false;
     table.swiglu_backward = reference_backend()->swiglu_backward;
-    EXPECT_EQ(model.backward(groups, 0, raised).loss, loss);
+    EXPECT_EQ(model.backward(groups, {}, raised).loss, loss);
     EXPECT_EQ(std::vector<float>(model.gradient_data(), model.gradient_data() + count), expected);
   }
   raised = true;
-  EXPECT_THROW(model.evaluate(groups, 0, raised), Error);
+  EXPECT_THROW(model.evaluate(groups, {}, raised), Error);
   std::vector<float> logits(model.config().vocab);
   const int32_t position = 3;
-  EXPECT_THROW(model.forward_logits(groups, &position, 1, logits.data(), raised), Error);
+  EXPECT_THROW(model.forward(groups, &position, 1, Output::kLogits, logits.data(), raised), Error);
 }
 
 }  // namespace

@@ -12,7 +12,7 @@
 namespace mot::test {
 namespace {
 
-// Values of the golden files' configs, which are flat but for "untied".
+// Values of the golden files' configs, which are flat but for "untied" and "diffusion".
 std::string json_value(const std::string& json, const std::string& key) {
   const size_t at = json.find("\"" + key + "\":");
   if (at == std::string::npos) throw std::runtime_error("no key " + key + " in " + json);
@@ -46,6 +46,13 @@ PartTowers make_part(const std::vector<std::string>& modalities, bool untied) {
 
 ModelConfig golden_config(const std::string& json) {
   const auto modalities = json_strings(json_value(json, "modalities"));
+  std::optional<Diffusion> diffusion;
+  if (json.find("\"diffusion\":") != std::string::npos) {
+    const std::string inner = json_value(json, "diffusion");
+    const auto image = std::find(modalities.begin(), modalities.end(), "image") - modalities.begin();
+    diffusion = {image, static_cast<int64_t>(json_number(inner, "patch_dim")),
+                 static_cast<int64_t>(json_number(inner, "steps")), json_number(inner, "weight")};
+  }
   const std::string untied = json_value(json, "untied");
   auto integer = [&](const char* key) { return static_cast<int64_t>(json_number(json, key)); };
   ModelConfig config{.d_model = integer("d_model"),
@@ -66,7 +73,8 @@ ModelConfig golden_config(const std::string& json) {
                      .mlp = make_part(modalities, json_true(untied, "mlp")),
                      .final = make_part(modalities, json_true(untied, "final")),
                      .loss_weight = std::vector<double>(modalities.size(), 1.0),
-                     .experts = {}};
+                     .experts = {},
+                     .diffusion = diffusion};
   if (json.find("\"experts\":") == std::string::npos) return config;
   const std::string experts = json_value(json, "experts");
   for (const std::string& tower : config.mlp.names) {
@@ -96,8 +104,17 @@ std::vector<T> values(const SafetensorsFile& file, const std::string& name) {
 }  // namespace
 
 Batch OwnedBatch::view() const {
-  return {tokens(),        token.data(),  modality.data(), position.data(),
-          kv_start.data(), kv_end.data(), target.data(),   target_modality.data()};
+  Batch batch{tokens(),        token.data(),  modality.data(), position.data(),
+              kv_start.data(), kv_end.data(), target.data(),   target_modality.data()};
+  if (patch_row.empty()) return batch;
+  batch.latent_rows = static_cast<int64_t>(image_of_row.size());
+  batch.images = static_cast<int64_t>(timestep.size());
+  batch.patch_row = patch_row.data();
+  batch.latent = latent.data();
+  batch.noise = noise.empty() ? nullptr : noise.data();
+  batch.image_of_row = image_of_row.data();
+  batch.timestep = timestep.data();
+  return batch;
 }
 
 void OwnedBatch::append(const OwnedBatch& other) {
@@ -112,6 +129,33 @@ void OwnedBatch::append(const OwnedBatch& other) {
   join(kv_end, other.kv_end, shift);
   join(target, other.target, 0);
   join(target_modality, other.target_modality, 0);
+  join(patch_row, other.patch_row, static_cast<int32_t>(image_of_row.size()));
+  join(image_of_row, other.image_of_row, static_cast<int32_t>(timestep.size()));
+  join(timestep, other.timestep, 0);
+  latent.insert(latent.end(), other.latent.begin(), other.latent.end());
+  noise.insert(noise.end(), other.noise.begin(), other.noise.end());
+}
+
+void OwnedBatch::add_image(const ModelConfig& config, int32_t first, int32_t count, int32_t level, uint64_t seed) {
+  if (patch_row.empty()) patch_row.assign(token.size(), -1);
+  const RngKey key = rng_key(seed, "image");
+  const auto image = static_cast<int32_t>(timestep.size());
+  timestep.push_back(level);
+  for (int32_t t = first; t < first + count; t++) {
+    const auto row = static_cast<int32_t>(image_of_row.size());
+    patch_row[t] = row;
+    image_of_row.push_back(image);
+    modality[t] = static_cast<int32_t>(config.diffusion->modality);
+    kv_end[t] = first + count;
+    target[t] = -1;
+    if (t > 0) target_modality[t - 1] = modality[t];
+    for (int64_t i = 0; i < config.diffusion->patch_dim; i++) {
+      const auto draw = static_cast<uint64_t>(row * config.diffusion->patch_dim + i);
+      latent.push_back(normal(key, 2 * draw));
+      noise.push_back(normal(key, 2 * draw + 1));
+    }
+  }
+  if (first > 0) target[first - 1] = -1;
 }
 
 ModelConfig make_config(int64_t modalities, const Untied& untied) {
@@ -170,7 +214,7 @@ void fill_random_weights(Model& model, uint64_t seed) {
   for (const WeightInfo& weight : model.weights().all()) {
     const RngKey key = rng_key(seed, weight.name);
     const double scale = weight.decay ? 1.0 / std::sqrt(static_cast<double>(weight.shape.back())) : 0.1;
-    const double mean = weight.decay ? 0.0 : 1.0;
+    const double mean = weight.init == WeightInfo::Init::kOne ? 1.0 : 0.0;
     for (int64_t i = 0; i < weight.count; i++)
       model.weight_data()[weight.offset + i] = static_cast<float>(mean + scale * normal(key, static_cast<uint64_t>(i)));
   }
@@ -195,7 +239,14 @@ Golden::Golden(const std::string& name)
       batch{values<int32_t>(file, "in.token"),          values<int32_t>(file, "in.modality"),
             values<int32_t>(file, "in.position"),       values<int32_t>(file, "in.kv_start"),
             values<int32_t>(file, "in.kv_end"),         values<int32_t>(file, "in.target"),
-            values<int32_t>(file, "in.target_modality")} {}
+            values<int32_t>(file, "in.target_modality")} {
+  if (!config.diffusion) return;
+  batch.patch_row = values<int32_t>(file, "in.patch_row");
+  batch.image_of_row = values<int32_t>(file, "in.image_of_row");
+  batch.timestep = values<int32_t>(file, "in.timestep");
+  batch.latent = values<float>(file, "in.latent");
+  batch.noise = values<float>(file, "in.noise");
+}
 
 std::vector<float> Golden::tensor(const std::string& name) const { return values<float>(file, name); }
 
@@ -216,7 +267,8 @@ std::vector<std::string> golden_names() {
           "mot_pre_norm_gqa",
           "mot_two_modalities_wide_head",
           "moe_4x_expert_choice",
-          "hybrid_moe_text_tower"};
+          "hybrid_moe_text_tower",
+          "transfusion"};
 }
 
 double relative_error(const float* x, const float* y, int64_t count) {

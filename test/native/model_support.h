@@ -15,9 +15,16 @@ namespace mot::test {
 struct OwnedBatch {
   std::vector<int32_t> token, modality, position, kv_start, kv_end, target, target_modality;
 
+  // Of patches: empty where there are none.
+  std::vector<int32_t> patch_row = {}, image_of_row = {}, timestep = {};
+  std::vector<float> latent = {}, noise = {};
+
   int64_t tokens() const { return static_cast<int64_t>(token.size()); }
   Batch view() const;
   void append(const OwnedBatch& other);  // as further documents
+  // Makes tokens [first, first + count) of one document an image of random patches, noisy as at timestep `level`, that
+  // see each other; nothing is predicted before and inside of it but its noise.
+  void add_image(const ModelConfig& config, int32_t first, int32_t count, int32_t level, uint64_t seed);
 };
 
 // Every modality its own tower in every part unless `untied` says otherwise.

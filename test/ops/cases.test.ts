@@ -17,6 +17,8 @@ test('there are cases of every op', () => {
     'linear_cross_entropy',
     'qk_norm_rope',
     'rms_norm',
+    'silu',
+    'squared_error',
     'swiglu',
   ]);
   for (const { name, flops, bytes } of cases) if (!name.endsWith('/none')) expect(flops + bytes).toBeGreaterThan(0);

@@ -3,13 +3,10 @@ import { join } from 'node:path';
 import { packageRoot } from '../../lib/package.js';
 
 export const goldenFolder = join(packageRoot(), 'test', 'golden');
-const UNSUPPORTED = ['transfusion'];
 
-const all = readdirSync(goldenFolder)
+export const goldenCases = readdirSync(goldenFolder)
   .filter((name) => name.endsWith('.safetensors'))
   .map((name) => name.slice(0, -'.safetensors'.length));
-export const supportedCases = all.filter((name) => !UNSUPPORTED.includes(name));
-export const unsupportedCases = all.filter((name) => UNSUPPORTED.includes(name));
 
 export function goldenPath(name: string): string {
   return join(goldenFolder, `${name}.safetensors`);

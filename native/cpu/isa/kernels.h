@@ -24,6 +24,8 @@ MOT_OPS(MOT_DECLARE_OP)
   X(routing_workspace)              \
   X(dispatch_workspace)             \
   X(linear_cross_entropy_workspace) \
+  X(silu_workspace)                 \
+  X(squared_error_workspace)        \
   X(grad_norm_workspace)            \
   X(adamw_workspace)
 

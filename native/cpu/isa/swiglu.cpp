@@ -1,24 +1,12 @@
 // Contract: ops/swiglu.h.
 #include "cpu/isa/kernels.h"
 #include "cpu/isa/rows.h"
+#include "cpu/isa/sigmoid.h"
 
 namespace mot {
 namespace MOT_ISA_NAMESPACE {
 
 int64_t swiglu_workspace(const OpLimits&) { return 0; }
-
-// Vectors side by side: enough to keep the units busy through the long chain of steps of a sigmoid.
-static constexpr int kGroup = 4;
-
-// x = 1 / (1 + e^-x). Bounded, so that neither e^-x nor the result leaves the range of normal numbers; NaN passes.
-template <int kCount>
-static inline void sigmoid(Vec (&x)[kCount]) {
-  MOT_UNROLL
-  for (int i = 0; i < kCount; i++) x[i] = max(set1(-86.f), min(set1(86.f), -x[i]));
-  exp_in_range(x);
-  MOT_UNROLL
-  for (int i = 0; i < kCount; i++) x[i] = reciprocal(1.f + x[i]);
-}
 
 // kScaled: times the row's factor.
 template <bool kScaled, class T, class Out>
@@ -27,7 +15,7 @@ static void forward_row(const SwigluForward& p, int64_t n) {
   const T *gate_row = row_of<T>(p.gate_up, n), *up_row = gate_row + F;
   Out* out = row_of<Out>(p.out, n);
   const Vec scale = set1(kScaled ? p.row_scale[n] : 1.f);
-  for_column_groups<kGroup>(F, [&]<int kCount>(int64_t f, auto part, Count<kCount>) {
+  for_column_groups<kSigmoidGroup>(F, [&]<int kCount>(int64_t f, auto part, Count<kCount>) {
     Vec gate[kCount], s[kCount];
     MOT_UNROLL
     for (int i = 0; i < kCount; i++) gate[i] = s[i] = load(gate_row + f + i * kWidth, part);
@@ -62,8 +50,8 @@ static void backward_row(const SwigluBackward& p, int64_t n) {
   const DOut* d_out_row = row_of<DOut>(p.d_out, n);
   DGateUp *d_gate = row_of<DGateUp>(p.d_gate_up, n), *d_up = d_gate + F;
   const Vec scale = set1(kScaled ? p.row_scale[n] : 1.f);
-  Vec d_scale[kGroup] = {};
-  for_column_groups<kGroup>(F, [&]<int kCount>(int64_t f, auto part, Count<kCount>) {
+  Vec d_scale[kSigmoidGroup] = {};
+  for_column_groups<kSigmoidGroup>(F, [&]<int kCount>(int64_t f, auto part, Count<kCount>) {
     Vec gate[kCount], s[kCount];
     MOT_UNROLL
     for (int i = 0; i < kCount; i++) gate[i] = s[i] = load(gate_row + f + i * kWidth, part);
