@@ -58,9 +58,9 @@ Outcome run(Model& model, const OwnedBatch& batch) {
   Outcome out;
   const std::vector<int32_t> every = all_positions(batch.tokens());
   out.hidden.resize(static_cast<size_t>(batch.tokens() * model.config().d_model));
-  model.forward_hidden(groups, every.data(), batch.tokens(), out.hidden.data(), kNoAbort);
+  model.forward(groups, every.data(), batch.tokens(), Output::kHidden, out.hidden.data(), kNoAbort);
   model.zero_gradients();
-  out.losses = model.backward(groups, 0, kNoAbort);
+  out.losses = model.backward(groups, {}, kNoAbort);
   out.gradients.assign(model.gradient_data(), model.gradient_data() + model.weights().flat_count());
   model.adamw({.lr = 0, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0, .clip = 0, .step = 1});
   out.arena_bytes = model.arena_bytes();
@@ -126,7 +126,7 @@ TEST(Experts, GradientsMatchFiniteDifferences) {
       fill_random_weights(model, 5);
       const OwnedBatch batch = random_batch(config, {19, 1, 30}, 2);
       const TokenGroups groups = make_token_groups(config, kLimits, 1, batch.view());
-      model.backward(groups, 0, kNoAbort);
+      model.backward(groups, {}, kNoAbort);
       const std::vector<float> gradient(model.gradient_data(), model.gradient_data() + model.weights().flat_count());
       for (const WeightInfo& weight : model.weights().all()) {
         double norm = 0;
@@ -140,7 +140,7 @@ TEST(Experts, GradientsMatchFiniteDifferences) {
         for (int side = 0; side < 2; side++) {
           for (int64_t i = 0; i < weight.count; i++)
             w[i] = static_cast<float>(before[i] + (side ? step : -step) * gradient[weight.offset + i] / norm);
-          loss[side] = model.evaluate(groups, 0, kNoAbort).loss;
+          loss[side] = model.evaluate(groups, {}, kNoAbort).loss;
         }
         std::copy(before.begin(), before.end(), w);
         EXPECT_NEAR((loss[1] - loss[0]) / (2 * step) / norm, 1, 4e-3) << weight.name << ", |g| = " << norm;
@@ -211,7 +211,7 @@ TEST(Experts, BalanceLossIsReportedAndAddsUp) {
   Model model(with, kLimits, kF32, reference_backend(), 1);
   fill_random_weights(model, 3);
   const TokenGroups groups = make_token_groups(with, kLimits, 1, batch.view());
-  const Losses half = model.backward(groups, 2 * 68, kNoAbort);
+  const Losses half = model.backward(groups, {2 * 68}, kNoAbort);
   EXPECT_NEAR(half.balance_loss, a.losses.balance_loss / 2, 1e-12);
   for (size_t i = 0; i < a.gradients.size(); i++)
     ASSERT_NEAR(model.gradient_data()[i], a.gradients[i] / 2, 1e-6 + 1e-5 * std::abs(a.gradients[i]));
@@ -243,7 +243,7 @@ TEST(Experts, BalanceLossHasItsGradient) {
   for (int side = 0; side < 2; side++) {
     for (int64_t i = 0; i < router.count; i++)
       w[i] = static_cast<float>(before[i] + (side ? step : -step) * gradient[i] / norm);
-    balance[side] = 0.3 * 2 * model.evaluate(groups, 0, kNoAbort).balance_loss;  // of two layers
+    balance[side] = 0.3 * 2 * model.evaluate(groups, {}, kNoAbort).balance_loss;  // of two layers
   }
   EXPECT_NEAR((balance[1] - balance[0]) / (2 * step) / norm, 1, 2e-2);
 }
@@ -258,7 +258,7 @@ std::vector<float> decoded(Model& model, const OwnedBatch& batch) {
     const Batch one{1, &batch.token[t], &batch.modality[t], &batch.position[t], &first, &end, nullptr, nullptr};
     const TokenGroups groups =
         make_token_groups(model.config(), model.limits(), model.row_alignment(), one, {&slot, model.limits().kv_slots});
-    model.decode(groups, &first, 1, &logits[static_cast<size_t>(t * V)], kNoAbort);
+    model.decode(groups, &first, 1, Output::kLogits, &logits[static_cast<size_t>(t * V)], kNoAbort);
   }
   return logits;
 }
@@ -267,7 +267,7 @@ std::vector<float> forward(Model& model, const OwnedBatch& batch) {
   const TokenGroups groups = make_token_groups(model.config(), model.limits(), model.row_alignment(), batch.view());
   const std::vector<int32_t> every = all_positions(batch.tokens());
   std::vector<float> logits(static_cast<size_t>(batch.tokens() * model.config().vocab));
-  model.forward_logits(groups, every.data(), batch.tokens(), logits.data(), kNoAbort);
+  model.forward(groups, every.data(), batch.tokens(), Output::kLogits, logits.data(), kNoAbort);
   return logits;
 }
 
