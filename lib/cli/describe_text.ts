@@ -49,6 +49,11 @@ export function descriptionLines(description: Description): string[] {
     ...parameterLines(model, parameters),
     '',
     `A token takes ${mega(flops.forward)} MFLOP forward and ${mega(flops.backward)} backward, in documents of ${number(train.seq_len)} tokens`,
+    ...(flops.diffusion
+      ? [
+          `A patch takes ${mega(flops.diffusion.patch)} MFLOP more forward, the timestep of an image ${mega(flops.diffusion.image)}; backward twice as much`,
+        ]
+      : []),
     '',
     ...memoryLines(train, memory, flops, machine),
     ...(plan ? ['', planTable(plan)] : []),

@@ -8,6 +8,8 @@ export interface TokenFlops {
   backward: number;
   /** What checkpointing computes again. */
   again: Record<Checkpointing, number>;
+  /** With diffusion, forward: what a patch takes besides, and the time embedding of an image. Backward is twice as much. */
+  diffusion?: { patch: number; image: number };
 }
 
 /**
@@ -62,5 +64,6 @@ export function flopsPerToken(config: ModelConfig, keys: number): TokenFlops {
     forward,
     backward: 2 * forward,
     again: { none: 0, attention: againAttention, block: againAttention + layers * (gateUp + last * down) },
+    ...(config.diffusion ? { diffusion: { patch: 4 * D * config.diffusion.patch_dim, image: 4 * D * D } } : {}),
   };
 }

@@ -8,6 +8,8 @@ export interface PooledLosses {
   losses: Record<string, number>;
   /** Targets of each modality. */
   targets: Record<string, number>;
+  /** Mean squared error of the predicted noise, over images; only where there are images with noise. */
+  diffusionLoss?: number;
 }
 
 /** Sums of one batch, as steps and evaluations of a model return them. */
@@ -15,22 +17,33 @@ interface LossSums {
   /** Cross-entropy of each modality, summed. */
   ceSum: ArrayLike<number>;
   targetCount: ArrayLike<number>;
+  /** Sum over images of the image's mean squared error, and how many they are; default 0. */
+  diffusionSum?: number;
+  imageCount?: number;
 }
 
-/** Divides sums by counts: a modality's loss is over its own targets, whichever batch they came in. */
+/**
+ * Divides sums by counts: a modality's loss is over its own targets, the diffusion loss over images, whichever batch they
+ * came in.
+ */
 export function poolLosses(results: Iterable<LossSums>, modalities: readonly string[]): PooledLosses {
   const sums = modalities.map(() => ({ ce: 0, count: 0 }));
-  for (const result of results)
+  const diffusion = { sum: 0, images: 0 };
+  for (const result of results) {
     sums.forEach((sum, m) => {
       sum.ce += result.ceSum[m]!;
       sum.count += result.targetCount[m]!;
     });
+    diffusion.sum += result.diffusionSum ?? 0;
+    diffusion.images += result.imageCount ?? 0;
+  }
   const total = sums.reduce((all, { ce, count }) => ({ ce: all.ce + ce, count: all.count + count }));
   const present = modalities.map((name, m) => ({ name, ...sums[m]! })).filter(({ count }) => count > 0);
   return {
     loss: total.count > 0 ? total.ce / total.count : 0,
     losses: Object.fromEntries(present.map(({ name, ce, count }) => [name, ce / count])),
     targets: Object.fromEntries(present.map(({ name, count }) => [name, count])),
+    ...(diffusion.images > 0 ? { diffusionLoss: diffusion.sum / diffusion.images } : {}),
   };
 }
 

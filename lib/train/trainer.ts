@@ -3,7 +3,7 @@ import type { CountedBatch } from '../data/packer.js';
 import type { Batch } from '../model/batch.js';
 import type { Model } from '../model/model.js';
 import type { TrainerState } from './checkpoint.js';
-import { evaluate, poolLosses } from './evaluate.js';
+import { evaluate, poolLosses, type PooledLosses } from './evaluate.js';
 import type { MetricsLine, StepMetrics, ValidationMetrics } from './metrics.js';
 import { silent, type Progress } from './progress.js';
 import { learningRate, type Schedule } from './schedule.js';
@@ -142,11 +142,13 @@ export async function trainStep(
   state.step = step;
   state.cursor = batch.cursor;
   if (!result.applied) state.skipped++;
+  const pooled = poolLosses([result], modalities);
   return {
     step,
     loss: finite(result.loss),
-    losses: finiteAll(poolLosses([result], modalities).losses),
+    losses: finiteAll(pooled.losses),
     ...(result.balanceLoss === 0 ? {} : { balance_loss: finite(result.balanceLoss) }),
+    ...diffusionLoss(pooled),
     grad_norm: finite(result.gradNorm),
     lr,
     ...(result.applied ? {} : { skipped: true as const }),
@@ -159,18 +161,23 @@ export async function trainStep(
 
 async function validate(trainer: Trainer, progress: Progress): Promise<void> {
   for (const { split, batches } of trainer.validation) {
-    const { loss, losses, targets } = await evaluate(trainer.model, batches, trainer.modalities);
+    const pooled = await evaluate(trainer.model, batches, trainer.modalities);
     const metrics: ValidationMetrics = {
       event: 'validation',
       step: trainer.state.step,
       split,
-      loss: finite(loss),
-      losses: finiteAll(losses),
-      targets,
+      loss: finite(pooled.loss),
+      losses: finiteAll(pooled.losses),
+      targets: pooled.targets,
+      ...diffusionLoss(pooled),
     };
     trainer.record(metrics);
     progress.validation(metrics);
   }
+}
+
+function diffusionLoss({ diffusionLoss: value }: PooledLosses): { diffusion_loss?: number | null } {
+  return value === undefined ? {} : { diffusion_loss: finite(value) };
 }
 
 function finite(value: number): number | null {

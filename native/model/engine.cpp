@@ -43,8 +43,8 @@ void validate_experts(const ModelConfig& c, const Limits& limits, int64_t row_al
 int64_t workspace_bytes(const ModelConfig& c, const Limits& limits, DType compute, const OpTable* table, int threads) {
   const int64_t P = c.diffusion ? c.diffusion->patch_dim : 0, images = c.diffusion ? limits.max_images() : 0;
   const OpLimits op_limits{
-      .rows = std::max({max_rows(c, limits, table->row_alignment), max_routed_rows(c, limits, table->row_alignment),
-                        images}),
+      .rows = std::max(
+          {max_rows(c, limits, table->row_alignment), max_routed_rows(c, limits, table->row_alignment), images}),
       .slots = std::max(limits.tokens, limits.kv_slots),
       .in_features = std::max({c.d_model, c.attn_dim(), c.ffn_dim, c.max_experts(), P}),
       .out_features = std::max({c.qkv_dim(), c.d_model, 2 * c.ffn_dim, c.vocab, c.max_experts(), P}),

@@ -15,8 +15,8 @@
 namespace mot {
 
 struct Losses {
-  double loss = 0;     // the objective: (weighted ce + z_loss * z^2) summed / total targets, weighted balance losses, and
-                       // diffusion's weight * diffusion_sum / total images
+  double loss = 0;  // the objective: (weighted ce + z_loss * z^2) summed / total targets, weighted balance losses, and
+                    // diffusion's weight * diffusion_sum / total images
   double lm_loss = 0;  // cross-entropy sum / total targets
   double z_loss = 0;   // sum of logsumexp^2 / total targets
   // Load-balance loss of token choice, 1 when even: mean over layers and towers, times the batch's share of the total
