@@ -129,7 +129,8 @@ void OwnedBatch::append(const OwnedBatch& other) {
   join(kv_end, other.kv_end, shift);
   join(target, other.target, 0);
   join(target_modality, other.target_modality, 0);
-  join(patch_row, other.patch_row, static_cast<int32_t>(image_of_row.size()));
+  const auto rows = static_cast<int32_t>(image_of_row.size());
+  for (int32_t row : other.patch_row) patch_row.push_back(row < 0 ? -1 : row + rows);
   join(image_of_row, other.image_of_row, static_cast<int32_t>(timestep.size()));
   join(timestep, other.timestep, 0);
   latent.insert(latent.end(), other.latent.begin(), other.latent.end());
