@@ -9,7 +9,10 @@ export interface TaskRequest {
   kind: string;
   task: unknown;
 }
-export type TaskReply = { result: unknown } | { error: { code: string; message: string } };
+export type TaskReply = { result: unknown } | { error: { code: string; message: string } } | { alive: true };
+
+/** Time between two signs of life of a worker at work, ms. */
+export const HEARTBEAT = 1000;
 
 /** What does the tasks of each kind. */
 export type TaskHandlers<Types> = {
@@ -18,15 +21,21 @@ export type TaskHandlers<Types> = {
     : never;
 };
 
-/** Called once by a worker script: answers every TaskRequest with one TaskReply. */
+/** Called once by a worker script: answers every TaskRequest with a result or error, and gives signs of life until then. */
 export function serveTasks<Types>(handlers: TaskHandlers<Types>): void {
+  const reply = (message: TaskReply): void => parentPort!.postMessage(message);
   parentPort!.on('message', ({ kind, task }: TaskRequest) => {
+    const heart = setInterval(() => reply({ alive: true }), HEARTBEAT);
     void (async () => (handlers[kind as keyof Types] as (task: unknown) => unknown)(task))().then(
-      (result) => parentPort!.postMessage({ result } satisfies TaskReply),
+      (result) => {
+        clearInterval(heart);
+        reply({ result });
+      },
       (error: unknown) => {
+        clearInterval(heart);
         const code = error instanceof MotError ? error.code : 'ERR_INTERNAL';
         const message = error instanceof Error ? error.message : String(error);
-        parentPort!.postMessage({ error: { code, message } } satisfies TaskReply);
+        reply({ error: { code, message } });
       },
     );
   });

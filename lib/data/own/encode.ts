@@ -1,12 +1,14 @@
 import type { SourceSummary, SplitName } from '../dataset.js';
+import { MotError } from '../../errors.js';
 import type { PrepareProgress } from '../prepare_progress.js';
 import { ShardWriter } from '../shard.js';
 import type { WorkerPool } from '../worker_pool.js';
 import type { OwnOptions } from './options.js';
+import { readRecords } from './records.js';
 import { SkippedFile, type SkippedLine } from './skipped.js';
 import { writeState, type PrepareState } from './state.js';
-import { planSource, type OpenSource, type Task } from './tasks.js';
-import type { EncodedTask, OwnTasks } from './worker.js';
+import { planSource, SILENCE, type OpenSource, type Task } from './tasks.js';
+import type { EncodeContext, EncodedTask, OwnTasks } from './worker.js';
 
 /** Splits by the index that workers give. */
 const SPLITS: readonly SplitName[] = ['train', 'validation', 'heldout'];
@@ -47,7 +49,7 @@ export async function encodeSources(
           stage.advance(task.bytes, 0);
           continue;
         }
-        const result = pool.run('encode', { task, context });
+        const result = encodeGuarded(pool, task, context, options);
         result.catch(() => {}); // Told when its turn comes.
         window.push({ task, result });
         if (window.length >= TASKS_AHEAD * pool.threads) await settle();
@@ -58,6 +60,33 @@ export async function encodeSources(
     merger.close();
   }
   stage.end();
+}
+
+/** Encodes a task; one on which a worker hangs or dies is skipped as a whole. */
+async function encodeGuarded(
+  pool: WorkerPool<OwnTasks>,
+  task: Task,
+  context: EncodeContext,
+  { limits }: OwnOptions,
+): Promise<EncodedTask> {
+  try {
+    return await pool.run('encode', { task, context }, { silence: SILENCE });
+  } catch (error) {
+    if (!(error instanceof MotError && error.code === 'ERR_LIMIT')) throw error;
+    const range =
+      task.kind === 'records' ? readRecords(task.file, task.begin, task.end, task.by, limits.file_mb * 1e6) : null;
+    const place = range ? { line: 0 } : task.kind === 'rows' ? { row: task.begin } : {};
+    return {
+      token: new Int32Array(),
+      modality: new Uint8Array(),
+      lengths: new Int32Array(),
+      splits: new Uint8Array(),
+      copies: new Uint8Array(),
+      items: 0,
+      lines: range?.lines ?? 0,
+      skips: [{ place, reason: `this and what is read with it cannot be decoded: ${error.message}` }],
+    };
+  }
 }
 
 /** Takes encoded tasks in their order into shards and counts. */

@@ -9,7 +9,7 @@ import { loadTextTokenizer, toTokenizerJson } from '../../modalities/text/tokeni
 import type { PrepareProgress } from '../prepare_progress.js';
 import type { WorkerPool } from '../worker_pool.js';
 import type { OwnOptions } from './options.js';
-import { planFile, planSource, type OpenSource, type Task } from './tasks.js';
+import { planFile, planSource, SILENCE, type OpenSource, type Task } from './tasks.js';
 import type { OwnTasks, Sample } from './worker.js';
 
 /** Material in memory at most: characters, bytes of pictures, seconds of sound. */
@@ -57,7 +57,12 @@ export async function sampleSources(
       take(taken);
     };
     for await (const task of sampledTasks(source, options)) {
-      const sample = pool.run('sample', { task, options, limit: options.sample });
+      const sample = pool
+        .run('sample', { task, options, limit: options.sample }, { silence: SILENCE })
+        .catch((error: unknown): Sample => {
+          if (!(error instanceof MotError && error.code === 'ERR_LIMIT')) throw error;
+          return { texts: [], pictures: [], sounds: [], items: 0, skip: { place: {}, reason: error.message } };
+        });
       sample.catch(() => {}); // Told when its turn comes.
       window.push({ task, sample });
       if (window.length > pool.threads) await settle();

@@ -33,6 +33,9 @@ export type Task = {
   | { kind: 'broken'; reason: string }
 );
 
+/** Milliseconds without a sign of life after which a task is given up: its file makes a decoder hang. */
+export const SILENCE = 300_000;
+
 /** A source and its files. */
 export interface OpenSource {
   index: number;
