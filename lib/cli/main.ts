@@ -14,6 +14,7 @@ import { registerReport } from './report.js';
 import { registerStart } from './start.js';
 import { registerTrain } from './train.js';
 import { registerVerify } from './verify.js';
+import { registerWatch, separateWatch } from './watch.js';
 
 /** The command line. Commands load what they need when they run, so that help needs no addon. */
 export function makeProgram(): Command {
@@ -28,6 +29,7 @@ export function makeProgram(): Command {
   registerData(program);
   registerTrain(program);
   registerCompare(program);
+  registerWatch(program);
   registerVerify(program);
   registerGenerate(program);
   registerEval(program);
@@ -58,7 +60,7 @@ export async function main(argv: readonly string[]): Promise<void> {
   });
   await act(async () => {
     try {
-      await makeProgram().parseAsync([...argv]);
+      await makeProgram().parseAsync(separateWatch(argv));
     } catch (error) {
       // Commander has told what is wrong.
       if (!(error instanceof CommanderError)) throw error;

@@ -1,12 +1,15 @@
 import type { Command } from 'commander';
 import type { OpSummary } from '../train/profile.js';
+import type { LivePage } from '../watch/server.js';
 import { printJson, table } from './common.js';
 import { stopOnSignals } from './signals.js';
+import { port } from './watch.js';
 
 interface TrainFlags {
   resume?: boolean;
   json?: boolean;
   profile?: string;
+  watch?: number;
 }
 
 /** Adds `mot train`. */
@@ -21,6 +24,7 @@ export function registerTrain(program: Command): void {
       '--profile <file>',
       'write a Chrome trace of three steps (ui.perfetto.dev opens it); list the ten dearest ops',
     )
+    .option('--watch [port]', 'serve a live page on 127.0.0.1 while it trains; default port 8420', port)
     .option('--json', 'print the last metrics as JSON')
     .addHelpText(
       'after',
@@ -30,6 +34,7 @@ SIGUSR2 saves a checkpoint and training goes on: kill -USR2 PID.
 
 Examples:
   mot train recipes/smoke.yaml
+  mot train recipes/start.yaml --watch
   mot train recipes/start.yaml out=runs/wide model.d_model=192 train.steps=2000
   mot train recipes/start.yaml out=runs/wide --resume
   mot train recipes/smoke.yaml out=runs/p train.steps=100 --profile trace.json`,
@@ -44,6 +49,8 @@ async function trainCommand(path: string, overrides: string[], flags: TrainFlags
   const { consoleProgress } = await import('../train/progress.js');
   const config = readRunConfig(path, overrides);
   const signals = stopOnSignals();
+  const page = flags.watch === undefined ? undefined : await openPage(config.out, flags.watch);
+  let finished = false;
   try {
     const result = await runTraining(config, {
       resume: flags.resume ?? false,
@@ -53,6 +60,7 @@ async function trainCommand(path: string, overrides: string[], flags: TrainFlags
       saveNow: () => signals.saveNow(),
       ...(flags.profile === undefined ? {} : { profile: flags.profile }),
     });
+    finished = result.finished;
     if (result.ops && !flags.json) process.stderr.write(`${opTable(result.ops)}\n`);
     if (flags.json) printJson(result);
     else if (result.finished) process.stdout.write(`${result.checkpoint}\n`);
@@ -61,7 +69,21 @@ async function trainCommand(path: string, overrides: string[], flags: TrainFlags
         `stopped after step ${result.step} of ${config.train.steps} and saved ${result.checkpoint}; go on with --resume.\n`,
       );
   } finally {
+    await page?.close(finished ? 'finished' : 'stopped');
     signals.release();
+  }
+}
+
+/** The live page; without a free port training goes on without it. */
+async function openPage(run: string, first: number): Promise<LivePage | undefined> {
+  const { LivePage } = await import('../watch/server.js');
+  try {
+    const page = await LivePage.open(run, { port: first });
+    process.stderr.write(`watch: ${page.url}\n`);
+    return page;
+  } catch (error) {
+    process.stderr.write(`no live page, training goes on without it: ${(error as Error).message}\n`);
+    return undefined;
   }
 }
 

@@ -2,8 +2,20 @@
 // Runs in the reader's browser: report.ts puts the text of `drawCharts` into the page, beside uPlot. It must therefore
 // not use anything from outside its own body.
 
+type Columns = (number | null | undefined)[][];
+
+/** A drawn chart, as far as uPlot is used here. */
+export interface Plot {
+  setData(data: Columns): void;
+  setSize(size: { width: number; height: number }): void;
+  destroy(): void;
+}
+
 /** What uPlot's constructor is here. */
-type UPlot = new (options: object, data: (number | null | undefined)[][], parent: Element) => unknown;
+export type UPlot = new (options: object, data: Columns, parent: Element) => Plot;
+
+/** Drawn charts by id, with what their lines are. */
+export type Plots = Map<string, { plot: Plot; lines: string }>;
 
 export interface ChartSeries {
   label: string;
@@ -28,8 +40,12 @@ export interface Chart {
   series: ChartSeries[];
 }
 
-/** Draws every chart into the element of its id. */
-export function drawCharts(charts: Chart[], uPlot: UPlot): void {
+/**
+ * Draws every chart into the element of its id.
+ *
+ * @param plots Those drawn before: a chart with the same lines only gets its new points.
+ */
+export function drawCharts(charts: Chart[], uPlot: UPlot, plots: Plots = new Map()): void {
   const css = getComputedStyle(document.documentElement);
   const ink = css.getPropertyValue('--ink').trim();
   const rule = css.getPropertyValue('--rule').trim();
@@ -44,8 +60,15 @@ export function drawCharts(charts: Chart[], uPlot: UPlot): void {
       series.step.forEach((step, i) => (column[place.get(step)!] = series.value[i]));
       return column;
     });
+    const lines = chart.series.map((series) => series.label).join();
+    const drawn = plots.get(chart.id);
+    if (drawn?.lines === lines) {
+      drawn.plot.setData([steps, ...columns]);
+      continue;
+    }
+    drawn?.plot.destroy();
     const axis = { stroke: ink, grid: { stroke: rule, width: 1 }, ticks: { stroke: rule, width: 1 } };
-    new uPlot(
+    const plot = new uPlot(
       {
         title: chart.title,
         width: Math.max(280, parent.clientWidth),
@@ -72,5 +95,6 @@ export function drawCharts(charts: Chart[], uPlot: UPlot): void {
       [steps, ...columns],
       parent,
     );
+    plots.set(chart.id, { plot, lines });
   }
 }

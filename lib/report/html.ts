@@ -38,18 +38,35 @@ export function smooth({ step, value }: Curve, window: number): Curve {
   return { step, value: mean };
 }
 
-function lossChart(curves: ModalityCurves, index: number): Chart {
+const points = ({ step, value }: Curve): Curve => ({ step, value });
+
+/** A curve with its mean. */
+export function trendChart(id: string, title: string, unit: string, curve: Curve): Chart {
+  const window = Math.max(1, Math.round(curve.step.length / 50));
+  return {
+    id,
+    title,
+    unit,
+    series: [
+      { label: 'each step', ...points(curve), color: COLORS.train, faint: true },
+      { label: 'mean', ...smooth(curve, window), color: COLORS.train },
+    ],
+  };
+}
+
+/** Losses of a modality on training and validation data, with the lines to beat. */
+export function lossChart(curves: ModalityCurves, index: number): Chart {
   const steps = [...curves.train.step, ...curves.validation.step];
   const first = Math.min(...steps);
   const last = Math.max(...steps);
   const window = Math.max(1, Math.round(curves.train.step.length / 50));
   const series: ChartSeries[] = [
-    { label: 'training', ...curves.train, color: COLORS.train, faint: true },
+    { label: 'training', ...points(curves.train), color: COLORS.train, faint: true },
     { label: 'training, mean', ...smooth(curves.train, window), color: COLORS.train },
-    { label: 'validation', ...curves.validation, color: COLORS.validation, points: true },
+    { label: 'validation', ...points(curves.validation), color: COLORS.validation, points: true },
   ];
   if (curves.heldout.step.length)
-    series.push({ label: 'held-out', ...curves.heldout, color: COLORS.heldout, points: true });
+    series.push({ label: 'held-out', ...points(curves.heldout), color: COLORS.heldout, points: true });
   for (const line of ['unigram', 'bigram'] as const) {
     const value = curves[line];
     if (value !== undefined && Number.isFinite(first))
@@ -77,16 +94,7 @@ function summaryRow(curves: ModalityCurves): string {
 /** One self-contained page: no script, style, picture or sound comes from anywhere else. */
 export function renderReport(data: ReportData): string {
   const charts = data.curves.map(lossChart);
-  const window = Math.max(1, Math.round(data.throughput.step.length / 50));
-  charts.push({
-    id: 'throughput',
-    title: 'throughput',
-    unit: 'tokens a second',
-    series: [
-      { label: 'each step', ...data.throughput, color: COLORS.train, faint: true },
-      { label: 'mean', ...smooth(data.throughput, window), color: COLORS.train },
-    ],
-  });
+  charts.push(trendChart('throughput', 'throughput', 'tokens a second', data.throughput));
   const group = (known: boolean, title: string, note: string) => {
     const samples = data.samples.filter((sample) => sample.known === known);
     if (samples.length === 0) return '';

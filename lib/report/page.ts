@@ -45,20 +45,26 @@ export function factList(facts: readonly (readonly [label: string, value: string
   return `<dl class="facts">${items.join('')}</dl>`;
 }
 
+/** Script (uPlot) and style of every page. */
+export function pageAssets(): { script: string; style: string } {
+  const uplot = path.dirname(createRequire(import.meta.url).resolve('uplot'));
+  return {
+    script: readFileSync(path.join(uplot, 'uPlot.iife.min.js'), 'utf8'),
+    style: readFileSync(path.join(uplot, 'uPlot.min.css'), 'utf8') + STYLE,
+  };
+}
+
 /**
  * One self-contained page: no script, style, picture or sound comes from anywhere else.
  *
  * @param body HTML of the page's content, with an element for the id of each chart.
  */
 export function renderPage(title: string, body: string, charts: readonly Chart[]): string {
-  const require = createRequire(import.meta.url);
-  const uplot = path.dirname(require.resolve('uplot'));
-  const uplotScript = readFileSync(path.join(uplot, 'uPlot.iife.min.js'), 'utf8');
-  const uplotStyle = readFileSync(path.join(uplot, 'uPlot.min.css'), 'utf8');
+  const { script, style } = pageAssets();
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>${escapeHtml(title)}</title><style>${uplotStyle}${STYLE}</style></head><body><main>
+<title>${escapeHtml(title)}</title><style>${style}</style></head><body><main>
 ${body}
-</main><script>${uplotScript}</script><script>(${drawCharts.toString()})(${scriptJson(charts)}, uPlot)</script></body></html>
+</main><script>${script}</script><script>(${drawCharts.toString()})(${scriptJson(charts)}, uPlot)</script></body></html>
 `;
 }
