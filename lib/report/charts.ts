@@ -76,7 +76,7 @@ export function drawCharts(charts: Chart[], uPlot: UPlot, plots: Plots = new Map
         scales: { x: { time: false } },
         axes: [
           { ...axis, label: chart.x ?? 'step', labelSize: 22 },
-          { ...axis, label: chart.unit, labelSize: 22, size: 56 },
+          { ...axis, label: chart.unit, labelSize: 22, size: 66 },
         ],
         series: [
           { label: chart.x ?? 'step' },

@@ -60,7 +60,7 @@ export function watchRun(draw: typeof drawCharts, uPlot: UPlot): void {
       if (state === 'finished') source.close();
     };
     source.onerror = () => {
-      state = state === 'stopped' ? 'stopped; waiting for it to go on' : 'not connected; trying again';
+      state = state.startsWith('stopped') ? 'stopped; waiting for it to go on' : 'not connected; trying again';
       showState();
       // Browsers give up after some kinds of failure.
       if (source.readyState === EventSource.CLOSED) setTimeout(connect, 2000);

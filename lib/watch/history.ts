@@ -1,7 +1,7 @@
 import type { Chart } from '../report/charts.js';
-import type { Curve, ModalityCurves } from '../report/data.js';
+import type { Curve } from '../report/data.js';
 import { lossChart, trendChart } from '../report/html.js';
-import { isStep, type MetricsLine, type StepMetrics } from '../train/metrics.js';
+import { isStep, type MetricsLine, type StepMetrics, type ValidationMetrics } from '../train/metrics.js';
 import { duration } from '../train/progress.js';
 
 /** Points of a curve at most: as many as a screen can show. */
@@ -30,6 +30,9 @@ export class ThinnedCurve implements Curve {
   }
 }
 
+/** The name of a chart that is of no modality: noise prediction of continuous images. */
+const DIFFUSION = 'diffusion';
+
 /** What the live page shows of the rest of a step: key in its line, title, unit. */
 const TRENDS = [
   ['tokens_per_second', 'throughput', 'tokens a second'],
@@ -55,15 +58,16 @@ export class RunHistory {
   add(line: MetricsLine): void {
     if (isStep(line)) {
       this.last = line;
-      this.addLosses('train', line.step, line.losses);
+      this.addLosses('train', line);
       TRENDS.forEach(([key], i) => this.trends[i]!.add(line.step, line[key]));
     } else if (line.event === 'resumed_from') this.resumed++;
     else if (line.event === 'validation' && (line.split === 'validation' || line.split === 'heldout'))
-      this.addLosses(line.split, line.step, line.losses);
+      this.addLosses(line.split, line);
   }
 
-  private addLosses(kind: keyof Losses, step: number, losses: Record<string, number | null>): void {
-    for (const [modality, value] of Object.entries(losses)) {
+  private addLosses(kind: keyof Losses, { step, losses, diffusion_loss }: StepMetrics | ValidationMetrics): void {
+    const all = diffusion_loss === undefined ? losses : { ...losses, [DIFFUSION]: diffusion_loss };
+    for (const [modality, value] of Object.entries(all)) {
       let curves = this.losses.get(modality);
       if (!curves) {
         curves = { train: new ThinnedCurve(), validation: new ThinnedCurve(), heldout: new ThinnedCurve() };
@@ -76,7 +80,10 @@ export class RunHistory {
   /** A chart of the losses of each modality, then the other trends. */
   charts(): Chart[] {
     const losses = [...this.losses].map(([modality, curves], i) =>
-      lossChart({ modality, ...curves } satisfies ModalityCurves, i),
+      lossChart(
+        { modality, unit: modality === DIFFUSION ? 'squared error of the noise' : 'nats a token', ...curves },
+        i,
+      ),
     );
     return [...losses, ...TRENDS.map(([key, title, unit], i) => trendChart(key, title, unit, this.trends[i]!))];
   }
@@ -97,7 +104,9 @@ export class RunHistory {
       ['memory', `${last.memory.toFixed(0)} MB`],
       ['training time', duration(last.elapsed)],
       ...(Number.isFinite(left) ? [['time left', duration(left)] as [string, string]] : []),
-      ...(this.resumed > 0 ? [['resumed', `${this.resumed} times`] as [string, string]] : []),
+      ...(this.resumed > 0
+        ? [['resumed', this.resumed === 1 ? 'once' : `${this.resumed} times`] as [string, string]]
+        : []),
     ];
   }
 }

@@ -27,7 +27,19 @@ function config(text: string): string {
 const model = 'model: {d_model: 32, n_layers: 1, n_heads: 4, head_dim: 8, ffn_dim: 48}\n';
 
 describe('help', () => {
-  const commands = ['train', 'verify', 'describe', 'doctor', 'start', 'prepare', 'generate', 'eval', 'report', 'bench'];
+  const commands = [
+    'train',
+    'watch',
+    'verify',
+    'describe',
+    'doctor',
+    'start',
+    'prepare',
+    'generate',
+    'eval',
+    'report',
+    'bench',
+  ];
   test('lists the commands, and each has examples', () => {
     const { status, stdout } = mot('--help');
     expect(status).toBe(0);
@@ -51,6 +63,7 @@ describe('help', () => {
 
 describe('wrong usage exits 2 with a sentence', () => {
   test.each([
+    [['train', 'x.yaml', '--watch', '70000'], /a port is at most 65535/],
     [['trian'], /Did you mean train/],
     [['train'], /missing required argument 'config'/],
     [['train', 'x.yaml', '--nope'], /unknown option '--nope'/],
