@@ -19,6 +19,8 @@ const MOST_PAGES = 16;
 const MOST_UNREAD = 4 << 20;
 /** Milliseconds between looks at the metrics. */
 const INTERVAL = 1000;
+/** A run that has done its last step may still validate and save: so many milliseconds later it counts as finished. */
+const SETTLED = 10_000;
 
 const LOOPBACK = /^(127\.0\.0\.1|localhost|\[::1\])(:\d+)?$/;
 const HEADERS = {
@@ -46,6 +48,7 @@ export class LivePage {
   private history = new RunHistory();
   private reading: Promise<void> = Promise.resolve();
   private sent = '';
+  private lastNews = 0;
   private ended: 'stopped' | 'finished' | undefined;
   private readonly timer: NodeJS.Timeout;
 
@@ -150,7 +153,10 @@ export class LivePage {
     this.reading = this.reading
       .then(() =>
         this.tail.read(
-          (line) => this.history.add(line),
+          (line) => {
+            this.history.add(line);
+            this.lastNews = Date.now();
+          },
           () => (this.history = new RunHistory()),
         ),
       )
@@ -161,7 +167,7 @@ export class LivePage {
   private message(): string {
     const { history } = this;
     const steps = this.steps();
-    const over = steps !== undefined && history.step >= steps;
+    const over = steps !== undefined && history.step >= steps && Date.now() - this.lastNews > SETTLED;
     const data: LiveData = {
       title: basename(resolve(this.run)),
       state: this.ended ?? (over ? 'finished' : history.step > 0 ? 'training' : 'waiting'),
