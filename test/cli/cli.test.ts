@@ -98,7 +98,12 @@ describe('bad configs exit 1 with code and place', () => {
     [model, ['model.n_kv_heads=3'], /multiple of n_kv_heads/],
     [model, ['model.head_dim=12'], /head_dim must be a multiple of 8/],
     [model, ['model.modalities=[Text]'], /cannot name a modality/],
-    [model, ['model.experts={text: 4}'], /\[ERR_UNSUPPORTED\]/],
+    [model, ['model.experts={txt: 4}'], /experts .*"txt".*text/],
+    [
+      model,
+      ['model.experts={text: {count: 4, routing: token_choice, top_k: 5}}'],
+      /top_k must be at most count, 4, got 5/,
+    ],
     [model, ['data.prepare.concept=3'], /did you mean concepts/],
     ['model: [1', [], /config\.yaml:1:\d+: not valid YAML/],
   ])('%j %j', (text, overrides, message) => {
@@ -132,10 +137,12 @@ describe('verify', () => {
     expect(stdout).toContain('1 of 2 files FAILED');
   });
 
-  test('1 for a model that it does not compute, named explicitly; the others are still verified', () => {
-    const { status, stdout, stderr } = mot('verify', goldenPath('transfusion'), goldenPath('dense'));
+  test('1 for a file that it cannot read; the others are still verified', () => {
+    const broken = join(folder, 'broken.safetensors');
+    writeFileSync(broken, 'no tensors');
+    const { status, stdout, stderr } = mot('verify', broken, goldenPath('dense'));
     expect(status).toBe(1);
-    expect(stderr).toContain('ERR_UNSUPPORTED');
+    expect(stderr).toMatch(/broken\.safetensors.*ERR_FILE_FORMAT/);
     expect(stdout).toContain('passed');
   });
 });

@@ -11,17 +11,20 @@ test('there are cases of every op', () => {
   expect([...ops].sort()).toEqual([
     'adamw',
     'attention',
+    'dispatch',
     'embedding',
     'grad_norm',
     'grouped_gemm',
     'linear_cross_entropy',
     'qk_norm_rope',
     'rms_norm',
+    'router',
+    'routing',
     'silu',
     'squared_error',
     'swiglu',
   ]);
-  for (const { name, flops, bytes } of cases) if (!name.endsWith('/none')) expect(flops + bytes).toBeGreaterThan(0);
+  for (const { name, flops, bytes } of cases) if (!/[/_]none$/.test(name)) expect(flops + bytes).toBeGreaterThan(0);
   expect(new Set(cases.map(({ name }) => name)).size).toBe(cases.length);
 });
 
