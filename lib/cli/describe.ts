@@ -23,7 +23,8 @@ export function registerDescribe(program: Command): void {
       'after',
       `
 A preset is a setting and a size of the paper, or one that fits the embedded data, and what towers it has:
-chameleon-443m-mot, chameleon-443m-dense. In a config, model.preset and train.preset stand for its keys.
+chameleon-443m-mot, -dense, -moe-4x (four experts) or -hybrid (experts for text alone). In a config, model.preset
+and train.preset stand for its keys.
 
 Examples:
   mot describe

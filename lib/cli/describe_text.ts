@@ -65,12 +65,18 @@ function settings(what: string, model: ModelConfig, train: RunConfig['train']): 
   const heads = n_kv_heads === n_heads ? `${n_heads}` : `${n_heads} (keys and values: ${n_kv_heads})`;
   const { lr, schedule, min_lr_ratio, warmup_steps, beta1, beta2, eps, weight_decay, clip } = train;
   const end = schedule === 'constant' ? '' : ` to ${short(lr * min_lr_ratio)}`;
-  const { diffusion } = model;
+  const { diffusion, experts = {} } = model;
   return [
     what,
     table([
       ['  model', `d_model ${d_model}, ${n_layers} layers, ${heads} heads of ${head_dim}, feed-forward ${ffn_dim}`],
       ['  tokens', `${number(vocab)} ids; ${modalities.join(', ')}`],
+      ...Object.entries(experts).map(([tower, { count, routing, capacity_factor, top_k }]) => [
+        '  experts',
+        routing === 'expert_choice'
+          ? `${count} in the tower ${tower}, which choose their tokens, capacity ${capacity_factor}`
+          : `${count} in the tower ${tower}, of which a token chooses ${top_k}`,
+      ]),
       ...(diffusion
         ? [
             [

@@ -91,17 +91,23 @@ const SETTINGS: Record<string, Setting> = {
   },
 };
 
-/** What towers a preset's model has; `mot` is meant where a name ends without one. */
+/**
+ * What towers a preset's model has, at the same FLOPs a token: one for each modality (`mot`, meant where a name ends
+ * without a variant), one for all (`dense`), one whose feed-forward part is four experts that choose their tokens
+ * (`moe-4x`), or one for each modality with such experts in that of text (`hybrid`).
+ */
 const VARIANTS: Record<string, Partial<PresetModel>> = {
   mot: { untied: true },
   dense: { untied: false },
+  'moe-4x': { untied: false, experts: { shared: 4 } },
+  hybrid: { untied: true, experts: { text: 4 } },
 };
 
 /** A named configuration: a setting in one size. */
 export interface Preset {
   /** Without the variant: `chameleon-443m`. */
   name: string;
-  /** `mot` or `dense`. */
+  /** One of `PRESET_VARIANTS`. */
   variant: string;
   about: string;
   /** What stands for `model.preset`. */

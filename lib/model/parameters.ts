@@ -11,7 +11,7 @@ export interface ParameterCount {
   nonEmbedding: number;
   /** By tower and part. */
   towers: Record<string, Record<Part, number>>;
-  /** What a token of each modality meets: its own towers, and embedding and head, or, of a patch, the diffusion's. */
+  /** What a token of each modality meets, of experts as many as it goes to in the mean: its own towers, and embedding and head, or, of a patch, the diffusion's. */
   active: Record<string, number>;
 }
 
@@ -47,10 +47,17 @@ export function parameterCount(config: ModelConfig, tensors: readonly TensorShap
       const met = place
         ? towersByPart[place.part]![m] === place.tower
         : OF_TOKENS.has(name) === (modality !== config.diffusion?.modality);
-      if (met) count.active[modality]! += size;
+      if (met) count.active[modality]! += size * (place ? shareOfExpert(config, name, place.tower) : 1);
     });
   }
   return count;
+}
+
+/** The share of a modality's tokens that go to the expert of a weight; 1 for a weight that is of no expert. */
+function shareOfExpert(config: ModelConfig, name: string, tower: string): number {
+  const experts = config.experts?.[tower];
+  if (!experts || !name.includes('.mlp.experts.')) return 1;
+  return (experts.routing === 'token_choice' ? experts.top_k : experts.capacity_factor) / experts.count;
 }
 
 /** Tower and part of a weight; undefined for those outside layers. A branch's norms belong to the branch. */

@@ -182,6 +182,19 @@ describe('describe', () => {
     expect(stdout).toContain('768 x 1024 tokens, 1 at once');
   });
 
+  test('a preset with patches, and what they meet', () => {
+    const { parameters, model: described } = JSON.parse(mot('describe', 'transfusion-163m-dense', '--json').stdout) as {
+      model: { diffusion: unknown };
+      parameters: { active: Record<string, number>; embedding: number; head: number; total: number };
+    };
+    expect(described.diffusion).toEqual({ modality: 'image', patch_dim: 32, steps: 1000, weight: 5 });
+    // Patches in (with bias) and out, and two layers for the timestep.
+    const diffusion = 768 * 33 + 32 * 769 + 2 * 768 * 769;
+    const { active, embedding, head, total } = parameters;
+    expect(active).toEqual({ text: total - diffusion, image: total - embedding - head });
+    expect(Math.round(total / 1e6)).toBe(164);
+  });
+
   test('a run folder', () => {
     mkdirSync(join(folder, 'run'), { recursive: true });
     writeFileSync(join(folder, 'run', 'config.yaml'), `${model}${data}`);

@@ -46,6 +46,16 @@ describe('parameters by place', () => {
     for (const { active } of [ffn, attention]) expect(active['image']).toBe(dense + 2 * EMBEDDING);
   });
 
+  test('of experts as many as a token goes to', () => {
+    const active = (experts: ModelConfigInput['experts']): number => count({ untied: false, experts }).active['text']!;
+    // Routers and experts of every layer.
+    const others = dense + 2 * EMBEDDING - 3 * 3 * 64 * 96;
+    expect(active({ shared: 4 })).toBe(others + 3 * (4 * 64 + 3 * 64 * 96));
+    expect(active({ shared: { count: 8, capacity_factor: 1.5 } })).toBe(others + 3 * (8 * 64 + 1.5 * 3 * 64 * 96));
+    const two = { count: 4, routing: 'token_choice', top_k: 2 } as const;
+    expect(active({ shared: two })).toBe(others + 3 * (4 * 64 + 2 * 3 * 64 * 96));
+  });
+
   test('two modalities that share a tower', () => {
     const towers = { text: 'text', image: 'other', speech: 'other' };
     const { towers: counted, active } = count({ towers: { self_attn: towers, mlp: towers, final: towers } });
