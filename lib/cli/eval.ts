@@ -109,12 +109,14 @@ function title(split: string): string {
   return split === 'heldout' ? 'Held-out concepts' : 'Known concepts, new scenes';
 }
 
-function splitTable({ documents, losses, retrieval, captions, speech }: SplitEvaluation): string {
+function splitTable({ documents, losses, diffusionLoss, retrieval, captions, speech }: SplitEvaluation): string {
   const rows: string[][] = Object.entries(losses).map(([modality, { loss, perplexity }]) => [
     `  ${modality} loss`,
     loss.toFixed(3),
     `perplexity ${perplexity.toPrecision(4)}, ${documents} documents`,
   ]);
+  if (diffusionLoss !== undefined)
+    rows.push(['  diffusion loss', diffusionLoss.toFixed(3), 'squared error of the noise, by picture']);
   const rate = (label: string, estimate: Estimate, more = ''): void => {
     rows.push([`  ${label}`, percent(estimate.value), interval(estimate) + more]);
   };

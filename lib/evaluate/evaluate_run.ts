@@ -45,6 +45,8 @@ export interface SplitEvaluation extends SceneMetrics {
   documents: number;
   /** By modality of the predicted token: nats a token, its exponential, and predicted tokens. */
   losses: Record<string, { loss: number; perplexity: number; tokens: number }>;
+  /** Mean squared error of the noise predicted in continuous pictures, over pictures; only where there are such. */
+  diffusionLoss?: number;
 }
 
 /** What {@link evaluateRun} finds. */
@@ -148,7 +150,7 @@ async function splitLosses(
   split: EvaluatedSplit,
   limit: number,
   progress: PrepareProgress,
-): Promise<Pick<SplitEvaluation, 'documents' | 'losses'>> {
+): Promise<Pick<SplitEvaluation, 'documents' | 'losses' | 'diffusionLoss'>> {
   const source = await openSplit(datasetFolder, manifest, split);
   try {
     const timesteps = model.config.diffusion?.steps;
@@ -161,7 +163,7 @@ async function splitLosses(
         stage.advance();
       }
     };
-    const { losses, targets } = await evaluate(model, counted(), manifest.vocabulary.modalities);
+    const { losses, targets, diffusionLoss } = await evaluate(model, counted(), manifest.vocabulary.modalities);
     stage.end();
     return {
       documents: Math.min(limit, source.documents),
@@ -171,6 +173,7 @@ async function splitLosses(
           { loss, perplexity: Math.exp(loss), tokens: targets[name]! },
         ]),
       ),
+      ...(diffusionLoss === undefined ? {} : { diffusionLoss }),
     };
   } finally {
     source.close();

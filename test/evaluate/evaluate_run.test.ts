@@ -263,6 +263,25 @@ describe('mot eval', () => {
     expect(all.splits.heldout!.losses).toEqual(losses.splits.heldout!.losses);
   });
 
+  test('a model of continuous pictures, trained from end to end: its diffusion loss, and pictures that it draws', async () => {
+    const continuous = emojiOptionsSchema.parse({ ...options, spoken: undefined, documents: 60, latents: {} });
+    const { folder } = await prepareEmoji(continuous, { out: join(root, 'latents'), threads: 2 });
+    const out = join(root, 'latents-run');
+    await train(out, { dataset: folder, prepare: { latents: {} } }, { diffusion: {} });
+    const result = await evaluateRun(out, { samples: 2, splits: ['heldout'] });
+    const heldout = result.splits.heldout!;
+    expect(Object.keys(heldout.losses)).toEqual(['text']);
+    expect(heldout.retrieval!.top1.count).toBe(2);
+    const validated = readMetrics(join(out, 'metrics.jsonl')).find(
+      (line): line is ValidationMetrics =>
+        !isStep(line) && 'split' in line && line.step === 2 && line.split === 'heldout',
+    )!;
+    expect(heldout.diffusionLoss! / validated.diffusion_loss!).toBeCloseTo(1, 2);
+    // Nothing is learnt yet, and the noise has variance 1.
+    expect(heldout.diffusionLoss).toBeGreaterThan(0.5);
+    expect(mot('eval', out, '--samples', '0', '--split', 'heldout').stdout).toMatch(/diffusion loss +\d\.\d/);
+  }, 90_000);
+
   test('a data set whose options are not known: losses only, and why', async () => {
     const folder = join(root, 'foreign');
     cpSync(prepared.folder, folder, { recursive: true });
