@@ -3,9 +3,7 @@ import type { SpanRule, Tokenizer } from '../tokenizer.js';
 import { MinHeap } from './heap.js';
 import { BYTE_CHARACTER, tokenBytes, words } from './pretokenize.js';
 import { trainBpe, type BpeModel, type BpeOptions } from './train_bpe.js';
-
-/** Words whose ids are remembered; then the memory starts afresh. */
-const REMEMBERED_WORDS = 50_000;
+import { WordMemory } from './word_memory.js';
 
 /** Places in a word are below it, so that (merge, place) is one exact number. */
 const PLACES = 2 ** 28;
@@ -20,10 +18,17 @@ export class TextTokenizer implements Tokenizer<string> {
   /** Pair of ids, as left * size + right, to the place of its merge; and the token that each merge makes. */
   readonly #rank = new Map<number, number>();
   readonly #merged: Int32Array;
-  readonly #remembered = new Map<string, Int32Array>();
+  readonly #memory = new WordMemory((word) => this.#encodeWord(word));
+  /** Ids of the words that are taken whole. */
+  readonly #whole = new Map<string, number>();
 
-  /** Checks the model: all bytes are tokens, tokens are distinct, merges name tokens. */
-  constructor(model: BpeModel) {
+  /**
+   * Checks the model: all bytes are tokens, tokens are distinct, merges name tokens.
+   *
+   * @param options `wholeWords`: a word that is a token has that id, whatever the merges make of it (`ignore_merges` of
+   *   Hugging Face). Default false.
+   */
+  constructor(model: BpeModel, options: { wholeWords?: boolean } = {}) {
     this.#model = model;
     this.size = model.tokens.length;
     const ids = new Map(model.tokens.map((token, id) => [token, id]));
@@ -47,6 +52,16 @@ export class TextTokenizer implements Tokenizer<string> {
       if (!this.#rank.has(pair)) this.#rank.set(pair, rank);
       return id;
     });
+    if (options.wholeWords) {
+      const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+      this.#bytes.forEach((bytes, id) => {
+        try {
+          this.#whole.set(decoder.decode(bytes), id);
+        } catch {
+          // A part of a character is no word.
+        }
+      });
+    }
   }
 
   /** Learns the vocabulary from texts. Deterministic. */
@@ -55,14 +70,12 @@ export class TextTokenizer implements Tokenizer<string> {
   }
 
   encode(text: string): Int32Array {
-    const parts = words(text).map((word) => this.#encodeWord(word));
-    const ids = new Int32Array(parts.reduce((length, part) => length + part.length, 0));
-    let at = 0;
-    for (const part of parts) {
-      ids.set(part, at);
-      at += part.length;
-    }
-    return ids;
+    return this.encodeWords(words(text));
+  }
+
+  /** Ids of a text that is cut into words already. */
+  encodeWords(list: readonly string[]): Int32Array {
+    return this.#memory.encode(list);
   }
 
   /** Bytes that are not UTF-8 (of an incomplete character) become U+FFFD. */
@@ -86,13 +99,8 @@ export class TextTokenizer implements Tokenizer<string> {
   }
 
   #encodeWord(word: string): Int32Array {
-    let ids = this.#remembered.get(word);
-    if (ids === undefined) {
-      if (this.#remembered.size >= REMEMBERED_WORDS) this.#remembered.clear();
-      ids = this.#mergeWord(word);
-      this.#remembered.set(word, ids);
-    }
-    return ids;
+    const whole = this.#whole.get(word);
+    return whole === undefined ? this.#mergeWord(word) : Int32Array.of(whole);
   }
 
   /**

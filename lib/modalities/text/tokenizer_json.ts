@@ -1,6 +1,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { MotError } from '../../errors.js';
 import { TextTokenizer } from './bpe.js';
+import { asObject, bpeOfJson, expect } from './bpe_json.js';
 import { HubTextTokenizer } from './hub_tokenizer.js';
 
 /**
@@ -59,7 +60,6 @@ export function fromTokenizerJson(json: string): TextTokenizer {
   }
   const model = asObject(file['model'], 'model');
   const preTokenizer = asObject(file['pre_tokenizer'], 'pre_tokenizer');
-  expect(model['type'] === 'BPE', 'a model of type BPE');
   expect(
     preTokenizer['type'] === 'ByteLevel' && preTokenizer['use_regex'] !== false && !preTokenizer['add_prefix_space'],
     'a ByteLevel pre-tokenizer with use_regex and without add_prefix_space',
@@ -69,37 +69,8 @@ export function fromTokenizerJson(json: string): TextTokenizer {
     file['added_tokens'] == null || (Array.isArray(file['added_tokens']) && file['added_tokens'].length === 0),
     'no added tokens',
   );
-  for (const unsupported of [
-    'dropout',
-    'continuing_subword_prefix',
-    'end_of_word_suffix',
-    'byte_fallback',
-    'ignore_merges',
-  ]) {
-    expect(!model[unsupported], `no ${unsupported}`);
-  }
-
-  const vocabulary = asObject(model['vocab'], 'model.vocab');
-  const ids = new Map<string, number>();
-  const tokens: string[] = [];
-  for (const [token, id] of Object.entries(vocabulary)) {
-    expect(
-      Number.isInteger(id) && (id as number) >= 0 && tokens[id as number] === undefined,
-      'ids that are distinct integers',
-    );
-    tokens[id as number] = token;
-    ids.set(token, id as number);
-  }
-  expect(tokens.length === ids.size, 'ids without gaps');
-  expect(Array.isArray(model['merges']), 'a list model.merges');
-  const merges = (model['merges'] as unknown[]).map((merge): [number, number] => {
-    // Older files write a merge as one string.
-    const pair: unknown[] = typeof merge === 'string' ? merge.split(' ') : Array.isArray(merge) ? merge : [];
-    const [left, right] = pair.map((token) => ids.get(token as string));
-    expect(pair.length === 2 && left !== undefined && right !== undefined, 'merges of two tokens each');
-    return [left!, right!];
-  });
-  return new TextTokenizer({ tokens, merges });
+  for (const unsupported of ['byte_fallback', 'ignore_merges']) expect(!model[unsupported], `no ${unsupported}`);
+  return new TextTokenizer(bpeOfJson(model));
 }
 
 /** Writes `tokenizer.json`. */
@@ -130,19 +101,5 @@ export async function loadTextTokenizer(path: string): Promise<TextTokenizer | H
     return fromTokenizerJson(json);
   } catch {
     return new HubTextTokenizer(json);
-  }
-}
-
-function asObject(value: unknown, what: string): Record<string, unknown> {
-  expect(typeof value === 'object' && value !== null && !Array.isArray(value), `${what} to be an object`);
-  return value as Record<string, unknown>;
-}
-
-function expect(condition: boolean, what: string): asserts condition {
-  if (!condition) {
-    throw new MotError(
-      'ERR_FILE_FORMAT',
-      `tokenizer.json: expected ${what}; only byte-level BPE as in GPT-2 is supported`,
-    );
   }
 }
