@@ -81,7 +81,7 @@ function settings(what: string, model: ModelConfig, train: RunConfig['train']): 
         ? [
             [
               '  diffusion',
-              `of ${diffusion.modality}: patches of ${diffusion.patch_dim} numbers, ${diffusion.steps} timesteps, weight ${diffusion.weight}`,
+              `of ${diffusion.modality}: patches of ${diffusion.patch_dim} numbers, ${diffusion.steps} timesteps, weight ${diffusion.weight}, ${diffusion.prediction} predicted`,
             ],
           ]
         : []),

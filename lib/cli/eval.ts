@@ -116,7 +116,7 @@ function splitTable({ documents, losses, diffusionLoss, retrieval, captions, spe
     `perplexity ${perplexity.toPrecision(4)}, ${documents} documents`,
   ]);
   if (diffusionLoss !== undefined)
-    rows.push(['  diffusion loss', diffusionLoss.toFixed(3), 'squared error of the noise, by picture']);
+    rows.push(['  diffusion loss', diffusionLoss.toFixed(3), 'squared error of the prediction, by picture']);
   const rate = (label: string, estimate: Estimate, more = ''): void => {
     rows.push([`  ${label}`, percent(estimate.value), interval(estimate) + more]);
   };

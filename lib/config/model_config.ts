@@ -29,6 +29,10 @@ const towerMap = z.record(z.string(), towerName);
 /** Timesteps of a noise schedule where a config does not say. */
 export const DIFFUSION_STEPS = 1000;
 
+/** What a model with diffusion may predict. */
+export const PREDICTIONS = ['noise', 'velocity'] as const;
+export type Prediction = (typeof PREDICTIONS)[number];
+
 /** Most experts of a tower, as in native/ops/routing.h. */
 const MAX_EXPERTS = 256;
 const expertCount = z.int().min(1).max(MAX_EXPERTS);
@@ -115,6 +119,11 @@ export const modelConfigShape = {
         .default(DIFFUSION_STEPS),
       /** Weight of the diffusion loss beside the language loss. */
       weight: z.number().min(0).default(5),
+      /**
+       * What is predicted of a noisy patch sqrt(a) x + sqrt(1 - a) noise: `noise`, as in the paper, or `velocity`,
+       * sqrt(a) noise - sqrt(1 - a) x (Salimans and Ho 2022), which is learnt sooner where noise prevails.
+       */
+      prediction: z.enum(PREDICTIONS).default('noise'),
     })
     .nullish(),
 };
@@ -146,7 +155,7 @@ export interface ModelConfig {
   z_loss: number;
   loss_weight: Record<string, number>;
   experts?: Record<string, ExpertsConfig>;
-  diffusion?: { modality: string; patch_dim: number; steps: number; weight: number };
+  diffusion?: { modality: string; patch_dim: number; steps: number; weight: number; prediction: Prediction };
 }
 
 /** Llama's rule: two thirds of 4 d_model, rounded down, then up to a multiple of 256. */
@@ -313,6 +322,7 @@ export function nativeModelConfig(config: ModelConfig): NativeModelConfig {
             patchDim: diffusion.patch_dim,
             steps: diffusion.steps,
             weight: diffusion.weight,
+            prediction: diffusion.prediction,
           },
         }
       : {}),

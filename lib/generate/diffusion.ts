@@ -1,3 +1,4 @@
+import type { Prediction } from '../config/model_config.js';
 import { MotError } from '../errors.js';
 
 /** How an image is sampled. */
@@ -51,19 +52,21 @@ export function samplingTimesteps(steps: number, count: number): Int32Array {
   return Int32Array.from({ length: count }, (_, i) => Math.floor(((count - i) * steps) / count) - 1);
 }
 
-/** What is left to do of a step: noise predicted, now remove it. */
+/** What is left to do of a step: noise or velocity predicted, now remove the noise. */
 export interface DenoiseStep {
   /** Signal levels now and after the step; 1: clean. */
   from: number;
   to: number;
   eta: number;
+  /** What was predicted. Default `noise`. */
+  prediction?: Prediction;
   /** Bounds of clean values; estimates beyond are taken back. */
   range?: readonly [low: number, high: number];
 }
 
 /**
  * One step of DDIM (Song et al. 2021), of which DDPM's is the case eta = 1: estimates the clean values from the noisy
- * `x` and the noise predicted in it, and noises them to the next level, in place.
+ * `x` and what was predicted of it, and noises them to the next level, in place.
  *
  * @param fresh Standard normal draws, of the length of x; not read where eta is 0 or the step ends clean.
  */
@@ -71,7 +74,7 @@ export function denoise(
   x: Float32Array,
   predicted: ArrayLike<number>,
   fresh: ArrayLike<number>,
-  { from, to, eta, range }: DenoiseStep,
+  { from, to, eta, prediction = 'noise', range }: DenoiseStep,
 ): void {
   const signal = Math.sqrt(from);
   const noise = Math.sqrt(1 - from);
@@ -79,8 +82,9 @@ export function denoise(
   const direction = Math.sqrt(Math.max(0, 1 - to - sigma * sigma));
   const target = Math.sqrt(to);
   for (let i = 0; i < x.length; i++) {
-    let eps = predicted[i]!;
-    let clean = (x[i]! - noise * eps) / signal;
+    const p = predicted[i]!;
+    let eps = prediction === 'noise' ? p : signal * p + noise * x[i]!;
+    let clean = prediction === 'noise' ? (x[i]! - noise * p) / signal : signal * x[i]! - noise * p;
     if (range !== undefined && (clean < range[0] || clean > range[1])) {
       clean = clean < range[0] ? range[0] : range[1];
       eps = (x[i]! - signal * clean) / noise;

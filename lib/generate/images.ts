@@ -92,7 +92,7 @@ async function drawTogether(
 ): Promise<Float32Array[]> {
   const { modality, patches, imageMask, range } = options;
   const { samplingSteps, guidance, eta } = checkImages(model, options);
-  const steps = model.config.diffusion!.steps;
+  const { steps, prediction } = model.config.diffusion!;
   const schedule = cosineSchedule(steps);
   const timesteps = samplingTimesteps(steps, samplingSteps);
   const numbers = patches * modality.patchDim;
@@ -116,11 +116,12 @@ async function drawTogether(
     });
     const batch = cacheBatch(pieces, imageMask);
     const rows = Int32Array.from(batch.token, (_, row) => row);
-    const noise = await model.decode(batch, rows, { output: 'patches', ...(signal ? { signal } : {}) });
+    const output = await model.decode(batch, rows, { output: 'patches', ...(signal ? { signal } : {}) });
     const next = timesteps[i + 1];
-    const step = { from: schedule[t]!, to: next === undefined ? 1 : schedule[next]!, eta, ...(range ? { range } : {}) };
+    const to = next === undefined ? 1 : schedule[next]!;
+    const step = { from: schedule[t]!, to, eta, prediction, ...(range ? { range } : {}) };
     requests.forEach(({ random, ordinal }, r) => {
-      const at = (copy: number): Float32Array => noise.subarray(copy * numbers, (copy + 1) * numbers);
+      const at = (copy: number): Float32Array => output.subarray(copy * numbers, (copy + 1) * numbers);
       const predicted = at(guided ? 2 * r : r);
       if (guided) guide(predicted, at(2 * r + 1), guidance);
       if (eta > 0) randomNormals(random, [ordinal, i + 1], fresh);

@@ -42,7 +42,13 @@ export interface NativeModelConfig {
   /** Of every tower of mlp; absent: none has any. */
   experts?: NativeExperts[];
   /** Image patches by diffusion; absent: none. `modality` is an index. */
-  diffusion?: { modality: number; patchDim: number; steps: number; weight: number };
+  diffusion?: {
+    modality: number;
+    patchDim: number;
+    steps: number;
+    weight: number;
+    prediction: 'noise' | 'velocity';
+  };
 }
 
 export interface NativeSessionOptions {
@@ -99,7 +105,7 @@ export interface NativeLosses {
   ceSum: Float64Array;
   /** [modalities] */
   targetCount: Float64Array;
-  /** Sum over images of the image's mean squared error of the noise; 0 without diffusion. */
+  /** Sum over images of the image's mean squared error of noise or velocity; 0 without diffusion. */
   diffusionSum: number;
   /** Images that the sum is over. */
   imageCount: number;

@@ -12,7 +12,7 @@ function add(curve: Curve, step: number, value: number | null | undefined): void
 /**
  * Sorts a run's metrics into one group of curves for each modality, with the lines to beat.
  *
- * @param continuous Modalities whose patches are learnt by diffusion: their curve is the error of the predicted noise.
+ * @param continuous Modalities whose patches are learnt by diffusion: their curve is the error of the prediction.
  */
 export function lossCurves(
   lines: readonly MetricsLine[],

@@ -33,6 +33,14 @@ Experts to_experts(const Napi::Value& value) {
           .balance_loss = to_number(o.Get("balanceLoss"), "experts.balanceLoss")};
 }
 
+Prediction to_prediction(const Napi::Value& value) {
+  const std::string prediction = to_string(value, "diffusion.prediction");
+  if (prediction != "noise" && prediction != "velocity")
+    throw errorf("ERR_ARGUMENT", "expected diffusion.prediction to be \"noise\" or \"velocity\", got \"%s\".",
+                 prediction.c_str());
+  return prediction == "velocity" ? Prediction::kVelocity : Prediction::kNoise;
+}
+
 }  // namespace
 
 ModelConfig to_config(const Napi::Value& value) {
@@ -69,7 +77,8 @@ ModelConfig to_config(const Napi::Value& value) {
     Napi::Object diffusion = to_object(given, "diffusion");
     auto integer_of = [&](const char* key, const char* name) { return to_integer(diffusion.Get(key), name, 0, kMost); };
     c.diffusion = {integer_of("modality", "diffusion.modality"), integer_of("patchDim", "diffusion.patchDim"),
-                   integer_of("steps", "diffusion.steps"), to_number(diffusion.Get("weight"), "diffusion.weight")};
+                   integer_of("steps", "diffusion.steps"), to_number(diffusion.Get("weight"), "diffusion.weight"),
+                   to_prediction(diffusion.Get("prediction"))};
   }
   validate(c);
   return c;

@@ -19,7 +19,7 @@ struct Batch {
   int64_t latent_rows = 0, images = 0;
   const int32_t* patch_row = nullptr;     // [T] row of latent that takes the place of the token's embedding; -1: none
   const float* latent = nullptr;          // [latent_rows, P]
-  const float* noise = nullptr;           // [latent_rows, P] given: latent is clean, and the loss is on the noise
+  const float* noise = nullptr;           // [latent_rows, P] given: latent is clean, and there is a diffusion loss
   const int32_t* image_of_row = nullptr;  // [latent_rows]
   const int32_t* timestep = nullptr;      // [images] of its noise
 };

@@ -58,7 +58,7 @@ struct Buffers {
     BufferId time = kNoBuffer;           // [I, D] f32
     BufferId bias = kNoBuffer;           // [1, D] f32: of time embedding and patches together
     BufferId patches = kNoBuffer;        // [R, D] f32: embedded
-    BufferId prediction = kNoBuffer;     // [R, P] f32: of the noise; then its gradient
+    BufferId prediction = kNoBuffer;     // [R, P] f32: of noise or velocity; then its gradient
     BufferId error = kNoBuffer;          // [R] f32
     BufferId row_scale = kNoBuffer;      // [R] f32
     BufferId d_time = kNoBuffer;         // [I, D] f32

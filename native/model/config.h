@@ -31,6 +31,10 @@ struct Experts {
   int64_t approximate_top_k() const;
 };
 
+// What a model says of a noisy value sqrt(a) x + sqrt(1 - a) noise: the noise, or the velocity sqrt(a) noise -
+// sqrt(1 - a) x (Salimans & Ho 2022, arXiv:2202.00512), which tells the clean value even where there is only noise.
+enum class Prediction { kNoise, kVelocity };
+
 // Transfusion (Zhou et al. 2024, arXiv:2408.11039): tokens of one modality may be continuous patches, whose noise the
 // model predicts.
 struct Diffusion {
@@ -38,6 +42,7 @@ struct Diffusion {
   int64_t patch_dim;  // numbers of a patch
   int64_t steps;      // timesteps of the cosine schedule
   double weight;      // of the diffusion loss beside the language loss
+  Prediction prediction = Prediction::kNoise;
 };
 
 enum class NormPlacement { kBranchOutput, kPre };

@@ -38,7 +38,7 @@ struct Totals {
 enum class Output {
   kHidden,   // [D] final hidden state
   kLogits,   // [V]
-  kPatches,  // [P] predicted noise; of positions that are patches
+  kPatches,  // [P] predicted noise or velocity; of positions that are patches
 };
 
 struct AdamwOptions {

@@ -78,9 +78,10 @@ PatchGroup make_patch_group(const ModelConfig& config, const Batch& batch, const
   group.images = batch.images;
   if (!batch.patch_row) return group;
   const int64_t P = config.diffusion->patch_dim, D = config.d_model;
+  const bool velocity = config.diffusion->prediction == Prediction::kVelocity;
   const std::vector<double> alpha_bar = cosine_alpha_bar(batch.noise ? config.diffusion->steps : 0);
   group.input.resize(count * P);
-  group.noise.resize(batch.noise ? count * P : 0);
+  group.target.resize(batch.noise ? count * P : 0);
   group.image.resize(count);
   group.patches.resize(group.images);
   for (int64_t t = 0; t < batch.tokens; t++) {
@@ -96,9 +97,12 @@ PatchGroup make_patch_group(const ModelConfig& config, const Batch& batch, const
       continue;
     }
     const float* noise = batch.noise + from * P;
-    std::copy(noise, noise + P, group.noise.data() + r * P);
+    float* target = group.target.data() + r * P;
     const double level = alpha_bar[batch.timestep[image]], keep = std::sqrt(level), add = std::sqrt(1 - level);
-    for (int64_t i = 0; i < P; i++) input[i] = static_cast<float>(keep * latent[i] + add * noise[i]);
+    for (int64_t i = 0; i < P; i++) {
+      input[i] = static_cast<float>(keep * latent[i] + add * noise[i]);
+      target[i] = velocity ? static_cast<float>(keep * noise[i] - add * latent[i]) : noise[i];
+    }
   }
   if (batch.noise)
     group.predicted_images =

@@ -10,12 +10,12 @@
 namespace mot {
 
 struct PatchGroup {
-  int64_t begin = 0, count = 0;   // R neighbouring rows of the sorted order, from `begin`
-  int64_t images = 0;             // I
-  int64_t predicted_images = 0;   // those with a patch, where there is noise to predict; else 0
-  std::vector<float> input;       // [R, P] as noisy as the model sees them
-  std::vector<float> noise;       // [R, P]; empty: none to predict
-  std::vector<int32_t> image;     // [R] 0 <= image < I
+  int64_t begin = 0, count = 0;  // R neighbouring rows of the sorted order, from `begin`
+  int64_t images = 0;            // I
+  int64_t predicted_images = 0;  // those with a patch, where there is noise to predict; else 0
+  std::vector<float> input;      // [R, P] as noisy as the model sees them
+  std::vector<float> target;   // [R, P] noise or velocity, whichever is predicted; empty: no noise, nothing to predict
+  std::vector<int32_t> image;  // [R] 0 <= image < I
   std::vector<int32_t> patches;   // [I] patches of each image
   std::vector<float> time;        // [I, D] sinusoids of its timestep
   std::vector<int32_t> ordinals;  // [R] 0, 1, 2, ...: to look up rows as they come

@@ -125,7 +125,7 @@ void patch_losses(const Pass& p, int64_t total_images, bool with_gradient, Losse
   const Linear& head = e.weights.patch_out;
   const Buffers::Diffusion& b = e.buffers.diffusion;
   const PatchGroup& g = p.groups.patches;
-  if (g.noise.empty()) return;
+  if (g.target.empty()) return;
   losses.image_count = g.predicted_images;
   const double total = static_cast<double>(total_images > 0 ? total_images : g.predicted_images);
   const double weight = e.config.diffusion->weight;
@@ -135,7 +135,7 @@ void patch_losses(const Pass& p, int64_t total_images, bool with_gradient, Losse
   float *row_scale = e.floats(b.row_scale), *error = e.floats(b.error);
   for (int64_t r = 0; r < g.count; r++) row_scale[r] = static_cast<float>(weight / (total * g.patches[g.image[r]]));
   e.run(&OpTable::squared_error, SquaredError{.x = prediction,
-                                              .target = input_matrix(g.noise, g.count, prediction.cols),
+                                              .target = input_matrix(g.target, g.count, prediction.cols),
                                               .row_scale = row_scale,
                                               .error = error,
                                               .d_x = with_gradient ? prediction : Matrix{}});

@@ -12,8 +12,8 @@ void embed_patches(const Pass& pass);
 void embed_patches_backward(const Pass& pass);
 
 // Adds the diffusion loss of buffers.hidden to `losses`: the weight times the mean, over total_images (<= 0: the
-// batch's own), of each image's mean squared error of its noise. with_gradient: adds to buffers.d_h and to the head's
-// gradients.
+// batch's own), of each image's mean squared error of its prediction. with_gradient: adds to buffers.d_h and to the
+// head's gradients.
 void patch_losses(const Pass& pass, int64_t total_images, bool with_gradient, Losses& losses);
 
 // Throws Error("ERR_ARGUMENT") where a position is no patch, Error("ERR_UNSUPPORTED") for a model without diffusion.

@@ -187,7 +187,13 @@ describe('describe', () => {
       model: { diffusion: unknown };
       parameters: { active: Record<string, number>; embedding: number; head: number; total: number };
     };
-    expect(described.diffusion).toEqual({ modality: 'image', patch_dim: 32, steps: 1000, weight: 5 });
+    expect(described.diffusion).toEqual({
+      modality: 'image',
+      patch_dim: 32,
+      steps: 1000,
+      weight: 5,
+      prediction: 'noise',
+    });
     // Patches in (with bias) and out, and two layers for the timestep.
     const diffusion = 768 * 33 + 32 * 769 + 2 * 768 * 769;
     const { active, embedding, head, total } = parameters;

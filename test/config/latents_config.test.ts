@@ -16,6 +16,7 @@ describe('configs with latents', () => {
       patch_dim: 48,
       steps: 1000,
       weight: 2,
+      prediction: 'noise',
     });
     expect(modelOfRun(parse({ model, data: latents }), vocabulary).diffusion).toMatchObject({ patch_dim: 48 });
     expect(modelOfRun(parse({ model, data: latents }), { ...vocabulary, continuous: {} }).diffusion).toBeUndefined();

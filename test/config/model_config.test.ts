@@ -62,7 +62,7 @@ test('experts: a number stands for expert choice with its defaults', () => {
 });
 
 test('diffusion has the defaults of the paper', () => {
-  const diffusion = { modality: 'image', patch_dim: 12, steps: 1000, weight: 5 };
+  const diffusion = { modality: 'image', patch_dim: 12, steps: 1000, weight: 5, prediction: 'noise' };
   const config = parseModelConfig({ ...BASE, diffusion: { patch_dim: 12 } });
   expect(config.diffusion).toEqual(diffusion);
   expect(parseModelConfig(config)).toEqual(config);

@@ -132,7 +132,13 @@ train: { preset: chameleon-443m, lr: 0.01, sequences: 2 }`);
       'model: { preset: transfusion-163m, diffusion: { weight: 2 } }\ndata: {prepare: {latents: {}}}',
     );
     const data = { size: 50, modalities: ['text', 'image'], continuous: { image: 48 } };
-    expect(modelOfRun(config, data).diffusion).toEqual({ modality: 'image', patch_dim: 48, steps: 1000, weight: 2 });
+    expect(modelOfRun(config, data).diffusion).toEqual({
+      modality: 'image',
+      patch_dim: 48,
+      steps: 1000,
+      weight: 2,
+      prediction: 'noise',
+    });
     expect(readPreset('transfusion-163m', ['model.diffusion.steps=50']).model['diffusion']).toEqual({ steps: 50 });
   });
 

@@ -71,6 +71,26 @@ describe('denoise', () => {
     expect(largest(x, clean)).toBeLessThan(1e-5);
   });
 
+  test('velocity gives the same as the noise that it stands for, and the clean values where there is only noise', () => {
+    const clean = normals(64, 5);
+    const noise = normals(64, 6);
+    const [a, b] = [Math.sqrt(0.3), Math.sqrt(0.7)];
+    const x = clean.map((value, i) => a * value + b * noise[i]!);
+    const velocity = clean.map((value, i) => a * noise[i]! - b * value);
+    for (const range of [undefined, [-1, 1] as const]) {
+      const step = { from: 0.3, to: 0.8, eta: 0.5, ...(range ? { range } : {}) };
+      const [given, expected] = [Float32Array.from(x), Float32Array.from(x)];
+      denoise(given, velocity, normals(64, 7), { ...step, prediction: 'velocity' });
+      denoise(expected, noise, normals(64, 7), step);
+      expect(largest(given, expected)).toBeLessThan(1e-5);
+    }
+    const level = cosineSchedule(1000).at(-1)!;
+    const blind = Float32Array.from(noise, (value, i) => Math.sqrt(level) * clean[i]! + Math.sqrt(1 - level) * value);
+    const told = clean.map((value, i) => Math.sqrt(level) * noise[i]! - Math.sqrt(1 - level) * value);
+    denoise(blind, told, [], { from: level, to: 1, eta: 1, prediction: 'velocity' });
+    expect(largest(blind, clean)).toBeLessThan(1e-5);
+  });
+
   test('DDIM keeps the noise while it lowers the level', () => {
     const clean = normals(64, 5);
     const noise = normals(64, 6);

@@ -84,27 +84,41 @@ TEST_P(ModelDiffusion, GradientsAreFiniteDifferences) {
 }
 
 // An image counts once, however many patches it has.
-TEST_P(ModelDiffusion, LossIsTheMeanOverImages) {
-  const auto model = make_model(config_with(GetParam()));
+void check_loss_over_images(NormPlacement placement, Prediction prediction) {
+  ModelConfig config = config_with(placement);
+  config.diffusion->prediction = prediction;
+  const auto model = make_model(config);
   const OwnedBatch batch = batch_with_images(model->config());
+  const std::vector<double> alpha_bar = cosine_alpha_bar(1000);
+  auto target = [&](int32_t row, int64_t p) -> double {
+    const double noise = batch.noise[row * kPatch + p];
+    if (prediction == Prediction::kNoise) return noise;
+    const double level = alpha_bar[batch.timestep[batch.image_of_row[row]]];
+    return std::sqrt(level) * noise - std::sqrt(1 - level) * batch.latent[row * kPatch + p];
+  };
   const TokenGroups groups = groups_of(*model, batch);
   const Losses losses = model->evaluate(groups, {}, kNoAbort);
   const std::vector<int32_t> positions = patches_of(batch);
-  std::vector<float> noise(positions.size() * kPatch);
-  model->forward(groups, positions.data(), static_cast<int64_t>(positions.size()), Output::kPatches, noise.data(),
+  std::vector<float> predicted(positions.size() * kPatch);
+  model->forward(groups, positions.data(), static_cast<int64_t>(positions.size()), Output::kPatches, predicted.data(),
                  kNoAbort);
   std::vector<double> error(3), patches(3);
   for (size_t i = 0; i < positions.size(); i++) {
     const int32_t row = batch.patch_row[positions[i]], image = batch.image_of_row[row];
     patches[image]++;
     for (int64_t p = 0; p < kPatch; p++)
-      error[image] += std::pow(noise[i * kPatch + p] - batch.noise[row * kPatch + p], 2) / kPatch;
+      error[image] += std::pow(predicted[i * kPatch + p] - target(row, p), 2) / kPatch;
   }
   EXPECT_EQ(patches, (std::vector<double>{5, 1, 8}));
   const double sum = error[0] / 5 + error[1] + error[2] / 8;
   EXPECT_EQ(losses.image_count, 3);
   EXPECT_NEAR(losses.diffusion_sum, sum, 1e-6 * sum);
   EXPECT_NEAR(losses.loss, losses.lm_loss + model->config().z_loss * losses.z_loss + 5 * sum / 3, 1e-6 * losses.loss);
+}
+
+TEST_P(ModelDiffusion, LossIsTheMeanOverImages) {
+  for (const Prediction prediction : {Prediction::kNoise, Prediction::kVelocity})
+    check_loss_over_images(GetParam(), prediction);
 }
 
 TEST_P(ModelDiffusion, GradientsOfMicroBatchesAddUpToThatOfTheWhole) {
