@@ -1,4 +1,4 @@
-// Compiles lib, test and benchmarks into dist: `npm run build:ts`.
+// Compiles lib, test and benchmarks into dist, and writes the JSON Schemas of configs: `npm run build:ts`.
 //   --if-stale   only when sources have changed since the last build
 import { existsSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { fail, filesUnder, hashFiles, isFresh, root, run, stamp } from './common.mjs';
 
 const sources = ['lib', 'test', 'benchmarks'].flatMap((folder) => filesUnder(folder, ['.ts']));
-const hash = hashFiles([...sources, 'tsconfig.json']);
+const hash = hashFiles([...sources, 'tsconfig.json', 'scripts/config_schemas.mjs']);
 if (process.argv.includes('--if-stale') && existsSync(join(root, 'dist')) && isFresh('typescript', hash))
   process.exit(0);
 
@@ -24,4 +24,6 @@ try {
   fail('TypeScript is not installed; run `npm ci` first.');
 }
 if (run(process.execPath, [tsc, '-p', '.']) !== 0) fail('TypeScript found the errors above.');
+const { writeConfigSchemas } = await import('./config_schemas.mjs');
+await writeConfigSchemas();
 stamp('typescript', hash);

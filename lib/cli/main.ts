@@ -9,6 +9,7 @@ import { registerDescribe } from './describe.js';
 import { registerDoctor } from './doctor.js';
 import { registerEval } from './eval.js';
 import { registerGenerate } from './generate.js';
+import { registerInit } from './init.js';
 import { registerPrepare } from './prepare.js';
 import { registerReport } from './report.js';
 import { registerStart } from './start.js';
@@ -25,6 +26,7 @@ export function makeProgram(): Command {
     .showSuggestionAfterError()
     .exitOverride();
   registerStart(program);
+  registerInit(program);
   registerPrepare(program);
   registerData(program);
   registerTrain(program);

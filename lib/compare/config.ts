@@ -9,7 +9,8 @@ const seedList = z.array(z.int().min(0)).min(1);
 /** Name of a model, which is also the beginning of its runs' folders. */
 const NAME = /^[a-z0-9][a-z0-9._-]*$/;
 
-const compareSchema = z.strictObject({
+/** The `compare` part of a comparison's config. */
+export const compareSchema = z.strictObject({
   /** The model that the others are held against, one of `models`. */
   baseline: z.string().default('dense'),
   /** What each model has else than `model`: these keys take the place of those of the same name. */

@@ -52,6 +52,27 @@ const expertsSchema = z.strictObject({
   balance_loss: z.number().min(0).default(0.01),
 });
 
+/** The `diffusion` part of a model config. */
+export const diffusionSchema = z.strictObject({
+  /** The modality of the patches. */
+  modality: z.string().default('image'),
+  /** Numbers of one patch. */
+  patch_dim: width,
+  /** Timesteps of the cosine noise schedule. */
+  steps: z
+    .int()
+    .min(1)
+    .max(2 ** 20)
+    .default(DIFFUSION_STEPS),
+  /** Weight of the diffusion loss beside the language loss. */
+  weight: z.number().min(0).default(5),
+  /**
+   * What is predicted of a noisy patch sqrt(a) x + sqrt(1 - a) noise: `noise`, as in the paper, or `velocity`,
+   * sqrt(a) noise - sqrt(1 - a) x (Salimans and Ho 2022), which is learnt sooner where noise prevails.
+   */
+  prediction: z.enum(PREDICTIONS).default('noise'),
+});
+
 /** Keys of a model config; those with a default are optional. */
 export const modelConfigShape = {
   /** Token ids, of all modalities together. */
@@ -61,6 +82,7 @@ export const modelConfigShape = {
     .max(2 ** 28),
   /** Width of the residual stream. */
   d_model: width,
+  /** Layers: attention and a feed-forward part each. */
   n_layers: z.int().min(1).max(4096),
   /** Query heads. */
   n_heads: width,
@@ -82,21 +104,33 @@ export const modelConfigShape = {
     .union([
       z.boolean(),
       z.strictObject({
+        /** Attention: projections and their norms. */
         self_attn: z.boolean().default(true),
+        /** The feed-forward part and its norm. */
         mlp: z.boolean().default(true),
+        /** The norm before the head. */
         final: z.boolean().default(true),
       }),
     ])
     .default(true),
   /** The tower that serves each modality, by part; a part that is here does not heed `untied`. */
   towers: z
-    .strictObject({ self_attn: towerMap.optional(), mlp: towerMap.optional(), final: towerMap.optional() })
+    .strictObject({
+      /** Towers of attention, by modality. */
+      self_attn: towerMap.optional(),
+      /** Towers of the feed-forward part, by modality. */
+      mlp: towerMap.optional(),
+      /** Towers of the norm before the head, by modality. */
+      final: towerMap.optional(),
+    })
     .optional(),
   /** `branch_output`: h + Norm(f(h)), the paper's; `pre`: h + f(Norm(h)), Llama's. */
   norm_placement: z.enum(['branch_output', 'pre']).default('branch_output'),
   /** RMSNorm of every query and key head before RoPE. */
   qk_norm: z.boolean().default(true),
+  /** Epsilon of every RMSNorm. */
   norm_eps: positive.default(1e-5),
+  /** Base of RoPE's frequencies. */
   rope_theta: positive.default(10000),
   /** Weight of the squared log-sum-exp of the logits in the loss. */
   z_loss: z.number().min(0).default(0),
@@ -105,27 +139,7 @@ export const modelConfigShape = {
   /** Mixture of experts in the MLP of the named towers (`shared` where mlp is tied): their number, or all settings. */
   experts: z.record(z.string(), z.union([expertCount, expertsSchema])).nullish(),
   /** Transfusion: one modality consists of continuous patches, predicted by diffusion. Default: none does. */
-  diffusion: z
-    .strictObject({
-      /** The modality of the patches. */
-      modality: z.string().default('image'),
-      /** Numbers of one patch. */
-      patch_dim: width,
-      /** Timesteps of the cosine noise schedule. */
-      steps: z
-        .int()
-        .min(1)
-        .max(2 ** 20)
-        .default(DIFFUSION_STEPS),
-      /** Weight of the diffusion loss beside the language loss. */
-      weight: z.number().min(0).default(5),
-      /**
-       * What is predicted of a noisy patch sqrt(a) x + sqrt(1 - a) noise: `noise`, as in the paper, or `velocity`,
-       * sqrt(a) noise - sqrt(1 - a) x (Salimans and Ho 2022), which is learnt sooner where noise prevails.
-       */
-      prediction: z.enum(PREDICTIONS).default('noise'),
-    })
-    .nullish(),
+  diffusion: diffusionSchema.nullish(),
 };
 
 const schema = z.strictObject(modelConfigShape);

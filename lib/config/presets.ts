@@ -146,9 +146,13 @@ export function findPreset(name: string): Preset | undefined {
   };
 }
 
+/** Every name that `findPreset` knows: without a variant, and with each. */
+export function presetNames(): string[] {
+  return [...PRESETS, ...PRESETS.flatMap((base) => PRESET_VARIANTS.map((variant) => `${base}-${variant}`))];
+}
+
 /** What to do about a name that is no preset: the nearest one, and how to see all. */
 export function presetHint(name: unknown): string {
-  const names = [...PRESETS, ...PRESETS.flatMap((base) => PRESET_VARIANTS.map((variant) => `${base}-${variant}`))];
-  const near = nearest(String(name), names);
+  const near = nearest(String(name), presetNames());
   return near === undefined ? '`mot describe` lists them' : `did you mean ${near}? \`mot describe\` lists all`;
 }

@@ -49,7 +49,9 @@ export const runConfigSchema = z.strictObject({
    * keys of a preset, under those that are given; likewise in `train`.
    */
   model: z.record(z.string(), z.unknown()).prefault({}),
+  /** What it learns from. */
   data: dataConfigSchema.prefault({}),
+  /** Steps, batch, optimiser, checkpoints and where it computes. */
   train: trainConfigSchema.prefault({}),
   /** Folder of the run. */
   out: z.string().min(1),

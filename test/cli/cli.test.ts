@@ -28,6 +28,7 @@ const model = 'model: {d_model: 32, n_layers: 1, n_heads: 4, head_dim: 8, ffn_di
 
 describe('help', () => {
   const commands = [
+    'init',
     'train',
     'watch',
     'verify',

@@ -23,9 +23,11 @@ export const emojiOptionsSchema = z.strictObject({
   voices: z.array(z.enum(VOICES)).min(1).default(['slt']),
   /** Share of base concepts that training never sees. */
   heldout: z.number().min(0).max(0.5).default(0.05),
-  /** Documents of each split. */
+  /** Documents to train on. */
   documents: z.int().min(1).default(40000),
+  /** Documents of the split `validation`: new scenes of known concepts. */
   validation_documents: count.default(400),
+  /** Documents of the split `heldout`: scenes of concepts that training never sees. */
   heldout_documents: count.default(400),
   /** Share of documents that are a WordNet gloss. */
   glosses: share.default(0.03),
@@ -35,8 +37,9 @@ export const emojiOptionsSchema = z.strictObject({
   phrasings: z.int().min(1).max(4).default(4),
   /** Ids of text, the 256 bytes included. */
   text_vocabulary: z.int().min(256).default(1000),
-  /** Codes of a stage of the picture codebook, and its stages (tokens of a 4x4 patch). */
+  /** Codes of a stage of the picture codebook. */
   image_codes: z.int().min(2).default(512),
+  /** Stages of the picture codebook: tokens of a 4x4 patch. */
   image_stages: z.int().min(1).max(4).default(2),
   /** Speech units. */
   speech_units: z.int().min(2).default(500),

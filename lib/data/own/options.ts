@@ -5,7 +5,8 @@ import { MotError } from '../../errors.js';
 
 const count = z.int().min(0);
 const positive = z.int().min(1);
-const paths = z.preprocess((value) => (typeof value === 'string' ? [value] : value), z.array(z.string().min(1)).min(1));
+const path = z.string().min(1);
+const paths = z.union([path, z.array(path).min(1)]).transform((value) => (typeof value === 'string' ? [value] : value));
 
 /** Keys that sources of every kind have. */
 const common = {
@@ -14,23 +15,46 @@ const common = {
   /** `given`: segments as the source has them; `random`: shuffled within each document, by a keyed hash of it. */
   order: z.enum(['given', 'random']).default('given'),
   /** Folder that paths of pictures and sounds start from and must stay in. Default: that of the file that names them. */
-  root: z.string().min(1).optional(),
+  root: path.optional(),
 };
 
 const column = z
-  .strictObject({ text: z.string().optional(), image: z.string().optional(), audio: z.string().optional() })
+  .strictObject({
+    /** Name of a column of texts. */
+    text: z.string().optional(),
+    /** Name of a column of pictures: bytes, or `{bytes, path}` as Hugging Face stores them. */
+    image: z.string().optional(),
+    /** Name of a column of sounds, as those of pictures. */
+    audio: z.string().optional(),
+  })
   .refine((value) => Object.keys(value).length === 1, 'a column has one key: text, image or audio');
 
 /** Sources by kind; the key that names the kind holds a path, a glob or a list of them, from the working folder. */
-const sourceSchemas = {
-  /** JSON lines: a segment, a list of segments, or `{"segments": [...], "key": ...}`. */
-  jsonl: z.strictObject({ jsonl: paths, ...common }),
-  /** Plain text, UTF-8; a document is a file, a line, or a paragraph (between blank lines). */
-  text: z.strictObject({ text: paths, by: z.enum(['file', 'line', 'paragraph']).default('paragraph'), ...common }),
-  /** Tar files of WebDataset, plain or gzip: members that share a key are one document, text first. */
-  webdataset: z.strictObject({ webdataset: paths, ...common }),
-  /** Parquet; the columns are the segments of a document, in this order. */
-  parquet: z.strictObject({ parquet: paths, columns: z.array(column).min(1), ...common }),
+export const sourceSchemas = {
+  jsonl: z.strictObject({
+    /** JSON lines: a segment, a list of segments, or `{"segments": [...], "key": ...}`. */
+    jsonl: paths,
+    ...common,
+  }),
+  text: z.strictObject({
+    /** Plain text, UTF-8. */
+    text: paths,
+    /** What a document is: a file, a line, or a paragraph (between blank lines). */
+    by: z.enum(['file', 'line', 'paragraph']).default('paragraph'),
+    ...common,
+  }),
+  webdataset: z.strictObject({
+    /** Tar files of WebDataset, plain or gzip: members that share a key are one document, text first. */
+    webdataset: paths,
+    ...common,
+  }),
+  parquet: z.strictObject({
+    /** Parquet files. */
+    parquet: paths,
+    /** The columns that are the segments of a document, in this order. */
+    columns: z.array(column).min(1),
+    ...common,
+  }),
 };
 
 const textTokenizer = z.strictObject({
@@ -51,8 +75,9 @@ const imageTokenizer = z.strictObject({
   size: z.int().min(1).max(4096).default(32),
   /** Side of a patch in pixels. */
   patch: z.int().min(1).max(64).default(4),
-  /** Codes of a stage, and stages (tokens of a patch). */
+  /** Codes of a stage. */
   codes: z.int().min(2).max(65536).default(512),
+  /** Stages: tokens of a patch. */
   stages: z.int().min(1).max(8).default(2),
   /** Other proportions: `cover` cuts off what hangs over, `letterbox` shows all between white bars. */
   fit: z.enum(['cover', 'letterbox']).default('cover'),
@@ -64,24 +89,31 @@ const speechTokenizer = z.strictObject({
 });
 
 /** What `mot prepare CONFIG` reads. */
-const ownSchema = z
+export const ownSchema = z
   .strictObject({
     /** Folder of the data set. */
     out: z.string().min(1),
+    /** What it is made of: any number of sources, mixed. */
     sources: z.array(z.record(z.string(), z.unknown())).min(1),
     /** Which of text (always), image and speech; documents with others are skipped. Default: what the sources have. */
     modalities: z.array(z.enum(['text', 'image', 'speech'])).optional(),
+    /** How each modality becomes tokens. */
     tokenizers: z
       .strictObject({
+        /** Byte-level BPE, trained on the sources or read from a file. */
         text: textTokenizer.prefault({}),
+        /** Codes of patches, learnt from the sources' pictures. */
         image: imageTokenizer.prefault({}),
+        /** Units of log-mel features, learnt from the sources' sounds. */
         speech: speechTokenizer.prefault({}),
       })
       .prefault({}),
     /** Shares of the documents that training does not see; equal documents, or those of one `key`, stay together. */
     split: z
       .strictObject({
+        /** For the split `validation`. */
         validation: z.number().min(0).max(0.9).default(0.02),
+        /** For the split `heldout`. */
         heldout: z.number().min(0).max(0.9).default(0),
       })
       .prefault({}),

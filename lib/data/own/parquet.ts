@@ -103,6 +103,25 @@ export async function readRows(
   }
 }
 
+/** The first row of a file that has one, by column; texts as strings where the file says that they are. */
+export async function firstRow(path: string): Promise<Record<string, unknown> | undefined> {
+  const file = await openParquet(path);
+  try {
+    const { buffer, metadata } = file;
+    const [row] = await parquetReadObjects({
+      file: buffer,
+      metadata,
+      rowStart: 0,
+      rowEnd: 1,
+      compressors,
+      utf8: false,
+    });
+    return row;
+  } finally {
+    file.close();
+  }
+}
+
 function rowItem(
   row: Record<string, unknown>,
   index: number,
@@ -136,10 +155,11 @@ function utf8(value: unknown): string | undefined {
   }
 }
 
-function mediaOf(value: unknown): Media | undefined {
+/** What a cell holds of a picture or sound: bytes, `{bytes, path}`, or a path. */
+export function mediaOf(value: unknown): Media | undefined {
   if (typeof value === 'string') return { path: value };
   if (ArrayBuffer.isView(value)) return { bytes: value as Uint8Array };
-  const { bytes, path } = value as { bytes?: unknown; path?: unknown };
+  const { bytes, path } = (value ?? {}) as { bytes?: unknown; path?: unknown };
   if (ArrayBuffer.isView(bytes)) return { bytes: bytes as Uint8Array };
   return typeof path === 'string' && path !== '' ? { path } : undefined;
 }

@@ -83,7 +83,7 @@ function readWholeFile(file: string, limits: OwnOptions['limits']): Item | Skip 
 }
 
 /** A document of a JSON line; or of a value: a segment, a list of them, or `{segments, key}`. */
-function jsonItem(text: string, place: Item['place']): Item | Skip {
+export function jsonItem(text: string, place: Item['place']): Item | Skip {
   let value: unknown;
   try {
     value = JSON.parse(text);

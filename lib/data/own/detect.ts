@@ -1,0 +1,183 @@
+import { closeSync, openSync, readdirSync, readSync, statSync } from 'node:fs';
+import path from 'node:path';
+import { gunzipSync, constants } from 'node:zlib';
+import { MotError } from '../../errors.js';
+import { audioFormat } from '../../media/channels.js';
+import { isSkip } from './item.js';
+import { firstRow, mediaOf } from './parquet.js';
+import { jsonItem } from './read.js';
+
+/** What was found in a folder. */
+export interface DetectedData {
+  /** The `sources` of a config of `mot prepare`. */
+  sources: Record<string, unknown>[];
+  /** What was seen, and what may have to be changed by hand; sentences. */
+  notes: string[];
+}
+
+/** Endings of the files of each kind of source, and of what no source reads by itself. */
+const ENDINGS = {
+  jsonl: ['.jsonl', '.jsonl.gz', '.ndjson', '.ndjson.gz'],
+  webdataset: ['.tar', '.tar.gz', '.tgz'],
+  parquet: ['.parquet'],
+  text: ['.txt', '.txt.gz'],
+  loose: ['.png', '.jpg', '.jpeg', '.webp', '.wav', '.flac', '.mp3', '.ogg'],
+} as const;
+
+type Kind = keyof typeof ENDINGS;
+
+/** Files that are looked at, at most. */
+const MOST_FILES = 100_000;
+/** Bytes of the beginning of a file that are read. */
+const BEGINNING = 1 << 20;
+
+/** Columns of text whose names say that they are what a model should read. */
+const TEXT_NAMES = /text|caption|content|sentence|prompt|description|transcript/i;
+
+/**
+ * Looks at a file or folder and says which sources it makes: JSONL, WebDataset tars, Parquet and text, by the names of
+ * files and what stands at their beginnings.
+ *
+ * @throws MotError ERR_FILE_OPEN where there is nothing, ERR_DATA where nothing can be used.
+ */
+export async function detectSources(where: string): Promise<DetectedData> {
+  const info = statSync(where, { throwIfNoEntry: false });
+  if (!info) throw new MotError('ERR_FILE_OPEN', `there is no file or folder ${where}; check the path.`);
+  const files = info.isDirectory() ? walk(where) : [where];
+  const notes: string[] = [];
+  if (files.length === MOST_FILES) notes.push(`only the first ${MOST_FILES} files of ${where} were looked at.`);
+  const sources: Record<string, unknown>[] = [];
+  for (const kind of ['jsonl', 'webdataset', 'parquet', 'text'] as const) {
+    const own = files.filter((file) => kindOf(file) === kind);
+    if (own.length === 0) continue;
+    const patterns = info.isDirectory() ? patternsOf(where, kind, own) : own;
+    notes.push(`${kind}: ${own.length} ${own.length === 1 ? 'file' : 'files'}, ${patterns.join(', ')}.`);
+    const source = { [kind]: patterns.length === 1 ? patterns[0] : patterns };
+    if (kind === 'jsonl') notes.push(...jsonlNotes(own[0]!));
+    sources.push(kind === 'parquet' ? { ...source, columns: await parquetColumns(own[0]!, notes) } : source);
+  }
+  const loose = files.filter((file) => kindOf(file) === 'loose').length;
+  if (sources.length === 0) {
+    const hint =
+      loose > 0
+        ? `it has ${loose} pictures or sounds, but nothing that puts them into documents: write a .jsonl beside them with lines such as [{"text": "a caption"}, {"image": "a.png"}]`
+        : 'JSONL, WebDataset tars, Parquet and text files are known by their endings';
+    throw new MotError('ERR_DATA', `nothing in ${where} can be a source: ${hint}.`);
+  }
+  if (loose > 0)
+    notes.push(`${loose} pictures or sounds lie there as files: they are read where a line of a .jsonl names them.`);
+  return { sources, notes };
+}
+
+/** Regular files below a folder, sorted; hidden ones and links to folders are passed over, as in patterns. */
+function walk(folder: string): string[] {
+  const files: string[] = [];
+  const folders = [folder];
+  for (let next = folders.pop(); next !== undefined && files.length < MOST_FILES; next = folders.pop())
+    for (const entry of readdirSync(next, { withFileTypes: true })) {
+      if (entry.name.startsWith('.')) continue;
+      const name = path.join(next, entry.name);
+      if (entry.isDirectory()) folders.push(name);
+      else if (files.length < MOST_FILES && statSync(name, { throwIfNoEntry: false })?.isFile()) files.push(name);
+    }
+  return files.sort();
+}
+
+function endingOf(file: string, kind: Kind): string | undefined {
+  return ENDINGS[kind].find((ending) => file.toLowerCase().endsWith(ending));
+}
+
+function kindOf(file: string): Kind | undefined {
+  return (Object.keys(ENDINGS) as Kind[]).find((kind) => endingOf(file, kind) !== undefined);
+}
+
+/** A pattern for each ending, as it is spelt, that names these files: `**` only where some lie deeper. */
+function patternsOf(folder: string, kind: Kind, files: readonly string[]): string[] {
+  const patterns = new Map<string, boolean>();
+  for (const file of files) {
+    const ending = file.slice(-endingOf(file, kind)!.length);
+    const deeper = path.dirname(file) !== path.normalize(folder).replace(/(.)\/$/, '$1');
+    patterns.set(ending, (patterns.get(ending) ?? false) || deeper);
+  }
+  return [...patterns].map(([ending, deeper]) => path.join(folder, deeper ? '**' : '', `*${ending}`));
+}
+
+/** What is wrong with the first line of a JSONL file. */
+function jsonlNotes(file: string): string[] {
+  let bytes: Buffer;
+  try {
+    bytes = beginning(file);
+  } catch (error) {
+    return [`${file} cannot be read: ${(error as Error).message}.`];
+  }
+  const lines = bytes.toString('utf8').split('\n');
+  // The last one may be cut.
+  const line = (lines.length > 1 ? lines.slice(0, -1) : lines).find((text) => text.trim() !== '');
+  if (line === undefined) return [];
+  const item = jsonItem(line, {});
+  return isSkip(item)
+    ? [
+        `the first line of ${file} cannot be used: ${item.reason}. Lines are {"text": ...}, {"image": PATH}, {"audio": PATH} or lists of these.`,
+      ]
+    : [];
+}
+
+/** The first bytes of a file, unpacked. */
+function beginning(file: string): Buffer {
+  const fd = openSync(file, 'r');
+  try {
+    const bytes = Buffer.alloc(BEGINNING);
+    const head = bytes.subarray(0, readSync(fd, bytes, 0, BEGINNING, 0));
+    if (!/\.gz$/i.test(file)) return head;
+    // Only its beginning is there, so it does not end as it should.
+    return gunzipSync(head, { finishFlush: constants.Z_SYNC_FLUSH, maxOutputLength: 64 * BEGINNING });
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Columns of a Parquet file that look like text, pictures and sounds, by its first row. */
+async function parquetColumns(file: string, notes: string[]): Promise<Record<string, string>[]> {
+  let row: Record<string, unknown> | undefined;
+  try {
+    row = await firstRow(file);
+  } catch (error) {
+    throw new MotError('ERR_DATA', `${file} cannot be read: ${(error as Error).message}.`, { cause: error });
+  }
+  const texts: string[] = [];
+  const images: string[] = [];
+  const sounds: string[] = [];
+  for (const [name, value] of Object.entries(row ?? {})) {
+    if (typeof value === 'string') texts.push(name);
+    const media = typeof value === 'string' ? undefined : mediaOf(value);
+    if (!media || !('bytes' in media)) continue;
+    if (audioFormat(media.bytes) !== undefined) sounds.push(name);
+    else if (await isPicture(media.bytes)) images.push(name);
+  }
+  const named = texts.filter((name) => TEXT_NAMES.test(name));
+  const longest = texts.sort((a, b) => (row![b] as string).length - (row![a] as string).length)[0];
+  const chosen = named.length > 0 ? named : longest === undefined ? [] : [longest];
+  const columns = [
+    ...chosen.map((name) => ({ text: name })),
+    ...images.map((name) => ({ image: name })),
+    ...sounds.map((name) => ({ audio: name })),
+  ];
+  const all = Object.keys(row ?? {}).join(', ');
+  if (columns.length === 0)
+    throw new MotError(
+      'ERR_DATA',
+      `no column of ${file} looks like text, pictures or sounds in its first row; it has ${all || 'no row'}.`,
+    );
+  notes.push(`columns of ${file}: ${all}; taken: ${columns.map((column) => Object.values(column)[0]).join(', ')}.`);
+  return columns;
+}
+
+async function isPicture(bytes: Uint8Array): Promise<boolean> {
+  const { default: sharp } = await import('sharp');
+  return sharp(bytes)
+    .metadata()
+    .then(
+      () => true,
+      () => false,
+    );
+}
