@@ -4,7 +4,7 @@ import type { PrepareProgress } from '../prepare_progress.js';
 import { ShardWriter } from '../shard.js';
 import type { WorkerPool } from '../worker_pool.js';
 import type { OwnOptions } from './options.js';
-import { readRecords } from './records.js';
+import { readRecords, splitRecords } from './records.js';
 import { SkippedFile, type SkippedLine } from './skipped.js';
 import { writeState, type PrepareState } from './state.js';
 import { planSource, SILENCE, type OpenSource, type Task } from './tasks.js';
@@ -73,9 +73,8 @@ async function encodeGuarded(
     return await pool.run('encode', { task, context }, { silence: SILENCE });
   } catch (error) {
     if (!(error instanceof MotError && error.code === 'ERR_LIMIT')) throw error;
-    const range =
-      task.kind === 'records' ? readRecords(task.file, task.begin, task.end, task.by, limits.file_mb * 1e6) : null;
-    const place = range ? { line: 0 } : task.kind === 'rows' ? { row: task.begin } : {};
+    const lines = linesOf(task, limits.file_mb * 1e6);
+    const place = lines !== undefined ? { line: 0 } : task.kind === 'rows' ? { row: task.begin } : {};
     return {
       token: new Int32Array(),
       modality: new Uint8Array(),
@@ -83,10 +82,17 @@ async function encodeGuarded(
       splits: new Uint8Array(),
       copies: new Uint8Array(),
       items: 0,
-      lines: range?.lines ?? 0,
+      lines: lines ?? 0,
       skips: [{ place, reason: `this and what is read with it cannot be decoded: ${error.message}` }],
     };
   }
+}
+
+/** Lines of a task of records. */
+function linesOf(task: Task, limit: number): number | undefined {
+  if (task.kind === 'records') return readRecords(task.file, task.begin, task.end, task.by, limit).lines;
+  if (task.kind === 'piece') return splitRecords(Buffer.from(task.content), task.by, limit).lines + task.dropped;
+  return undefined;
 }
 
 /** Takes encoded tasks in their order into shards and counts. */

@@ -32,12 +32,12 @@ const column = z
 /** Sources by kind; the key that names the kind holds a path, a glob or a list of them, from the working folder. */
 export const sourceSchemas = {
   jsonl: z.strictObject({
-    /** JSON lines: a segment, a list of segments, or `{"segments": [...], "key": ...}`. */
+    /** JSON lines, plain or gzip: a segment, a list of segments, or `{"segments": [...], "key": ...}`. */
     jsonl: paths,
     ...common,
   }),
   text: z.strictObject({
-    /** Plain text, UTF-8. */
+    /** Text in UTF-8, plain or gzip. */
     text: paths,
     /** What a document is: a file, a line, or a paragraph (between blank lines). */
     by: z.enum(['file', 'line', 'paragraph']).default('paragraph'),

@@ -1,8 +1,10 @@
 import { readFileSync, statSync } from 'node:fs';
+import { gunzipSync } from 'node:zlib';
 import type { Item, Media, RawSegment, Skip } from './item.js';
 import type { OwnOptions, SourceOptions } from './options.js';
+import { isPacked } from './packed.js';
 import { readRows } from './parquet.js';
-import { readRecords } from './records.js';
+import { readRecords, splitRecords, type RangeRecords, type RecordKind } from './records.js';
 import type { SampleMember, Task } from './tasks.js';
 
 /** What a task holds. */
@@ -17,7 +19,16 @@ export async function readTask(task: Task, source: SourceOptions, limits: OwnOpt
   try {
     switch (task.kind) {
       case 'records':
-        return readRange(task, source, limits);
+        return recordItems(
+          readRecords(task.file, task.begin, task.end, task.by, limits.file_mb * 1e6),
+          task.by,
+          source,
+          limits,
+        );
+      case 'piece': {
+        const { records, lines } = splitRecords(Buffer.from(task.content), task.by, limits.file_mb * 1e6);
+        return recordItems({ records, lines: lines + task.dropped }, task.by, source, limits);
+      }
       case 'files':
         return { entries: task.files.map((file) => readWholeFile(file, limits)), lines: 0 };
       case 'samples':
@@ -25,7 +36,10 @@ export async function readTask(task: Task, source: SourceOptions, limits: OwnOpt
       case 'rows':
         return { entries: await readRows(task.file, task.begin, task.end, source.columns!), lines: 0 };
       case 'broken':
-        return { entries: [{ place: {}, reason: task.reason }], lines: 0 };
+        return {
+          entries: [{ place: task.line === undefined ? {} : { line: task.line }, reason: task.reason }],
+          lines: 0,
+        };
     }
   } catch (error) {
     const reason = `the file cannot be read: ${error instanceof Error ? error.message : String(error)}`;
@@ -49,17 +63,18 @@ function tooLarge(what: string, limits: OwnOptions['limits']): string {
   return `${what} has more than ${limits.file_mb} MB; raise limits.file_mb`;
 }
 
-function readRange(
-  task: Extract<Task, { kind: 'records' }>,
+/** Documents of records: lines of JSON, lines of text, or paragraphs. */
+function recordItems(
+  { records, lines }: RangeRecords,
+  by: RecordKind,
   source: SourceOptions,
   limits: OwnOptions['limits'],
 ): TaskItems {
-  const { records, lines } = readRecords(task.file, task.begin, task.end, task.by, limits.file_mb * 1e6);
   const entries: (Item | Skip)[] = [];
   for (const { bytes, line } of records) {
     const place = { line };
     if (bytes === undefined) {
-      entries.push({ place, reason: tooLarge(`the ${task.by}`, limits) });
+      entries.push({ place, reason: tooLarge(`the ${by}`, limits) });
       continue;
     }
     const text = decodeUtf8(bytes);
@@ -74,11 +89,15 @@ function readRange(
 function readWholeFile(file: string, limits: OwnOptions['limits']): Item | Skip {
   const place = { file };
   try {
-    if (statSync(file).size > limits.file_mb * 1e6) return { place, reason: tooLarge('the file', limits) };
-    const text = decodeUtf8(readFileSync(file));
+    const most = limits.file_mb * 1e6;
+    if (statSync(file).size > most) return { place, reason: tooLarge('the file', limits) };
+    const bytes = readFileSync(file);
+    const text = decodeUtf8(isPacked(file) ? gunzipSync(bytes, { maxOutputLength: most }) : bytes);
     return text === undefined ? { place, reason: NOT_UTF8 } : { place, segments: [{ text: text.trim() }] };
   } catch (error) {
-    return { place, reason: `the file cannot be read: ${(error as Error).message}` };
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code === 'ERR_BUFFER_TOO_LARGE') return { place, reason: tooLarge('the file, unpacked,', limits) };
+    return { place, reason: `the file cannot be read: ${message}` };
   }
 }
 

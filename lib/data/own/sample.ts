@@ -9,6 +9,7 @@ import { loadTextTokenizer, toTokenizerJson } from '../../modalities/text/tokeni
 import type { PrepareProgress } from '../prepare_progress.js';
 import type { WorkerPool } from '../worker_pool.js';
 import type { OwnOptions } from './options.js';
+import { isPacked } from './packed.js';
 import { planFile, planSource, SILENCE, type OpenSource, type Task } from './tasks.js';
 import type { OwnTasks, Sample } from './worker.js';
 
@@ -18,7 +19,7 @@ const MOST_PICTURES = 128e6;
 const MOST_SECONDS = 1800;
 /** Tasks of a source that are looked at. */
 const TASKS = 256;
-/** Archives of a source that are looked at, since only their beginnings can be read quickly. */
+/** Archives and packed files of a source that are looked at, since only their beginnings can be read quickly. */
 const ARCHIVES = 16;
 
 /**
@@ -86,7 +87,7 @@ export async function sampleSources(
 /** Tasks of a source to look at, in an order that follows from the seed. */
 async function* sampledTasks(source: OpenSource, options: OwnOptions): AsyncGenerator<Task> {
   const key = randomKey(options.seed, `sample:${source.index}`);
-  if (source.options.kind === 'webdataset') {
+  if (source.options.kind === 'webdataset' || source.files.some(({ path }) => isPacked(path))) {
     const draws = source.files.map((file, i) => ({ item: file, draw: randomUniform(key, i) }));
     const files = smallest(draws, ARCHIVES);
     // Some tasks of each, in turn, so that no archive gives all.

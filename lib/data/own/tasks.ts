@@ -1,11 +1,9 @@
-import { createReadStream } from 'node:fs';
-import type { Readable } from 'node:stream';
-import { createGunzip } from 'node:zlib';
 import type { SourceFile } from './glob.js';
 import type { Skip } from './item.js';
 import type { OwnOptions, SourceOptions } from './options.js';
+import { isPacked, openBytes } from './packed.js';
 import { openParquet } from './parquet.js';
-import { recordRanges, type RecordKind } from './records.js';
+import { recordPieces, recordRanges, type RecordKind } from './records.js';
 import { tarMembers } from './tar.js';
 
 /** One member of a WebDataset sample. */
@@ -27,10 +25,11 @@ export type Task = {
   bytes: number;
 } & (
   | { kind: 'records'; begin: number; end: number; by: RecordKind }
+  | { kind: 'piece'; content: Uint8Array; by: RecordKind; dropped: number }
   | { kind: 'files'; files: string[] }
   | { kind: 'samples'; samples: { key: string; members: SampleMember[] }[]; skips: Skip[] }
   | { kind: 'rows'; begin: number; end: number }
-  | { kind: 'broken'; reason: string }
+  | { kind: 'broken'; reason: string; line?: number }
 );
 
 /** Milliseconds without a sign of life after which a task is given up: its file makes a decoder hang. */
@@ -65,12 +64,41 @@ export async function* planFile(
     else if (options.kind === 'parquet') yield* planParquet(base, file, options);
     else {
       const by = options.kind === 'text' && options.by === 'paragraph' ? 'paragraph' : 'line';
+      if (isPacked(file.path)) {
+        yield* planPacked(base, file, by, limits.file_mb * 1e6);
+        return;
+      }
       for (const range of recordRanges(file.path, file.bytes, by))
         yield { ...base, kind: 'records', ...range, by, bytes: range.end - range.begin };
     }
   } catch (error) {
     const reason = `the file cannot be read: ${error instanceof Error ? error.message : String(error)}`;
     yield { ...base, kind: 'broken', reason, bytes: file.bytes };
+  }
+}
+
+/** Pieces of a packed file of records. Where it is broken, what stands before is used, but not the record that is cut. */
+async function* planPacked(
+  base: { source: number; file: string },
+  file: SourceFile,
+  by: RecordKind,
+  limit: number,
+): AsyncGenerator<Task> {
+  const opened = openBytes(file.path);
+  let told = 0;
+  const bytes = (done: number): number => {
+    const more = done - told;
+    told = done;
+    return more;
+  };
+  try {
+    for await (const { content, dropped } of recordPieces(opened.chunks, by, limit))
+      yield { ...base, kind: 'piece', content, dropped, by, bytes: bytes(opened.bytesRead()) };
+  } catch (error) {
+    const reason = `it cannot be unpacked from here on: ${(error as Error).message}`;
+    yield { ...base, kind: 'broken', reason, line: 0, bytes: bytes(file.bytes) };
+  } finally {
+    opened.close();
   }
 }
 
@@ -113,14 +141,7 @@ async function* planParquet(
 const MEMBER = /^(?:\.\/)*((?:.*\/)?[^./]+)\.([^/]+)$/s;
 
 async function* planTar(base: { source: number; file: string }, file: SourceFile, limit: number): AsyncGenerator<Task> {
-  const raw = createReadStream(file.path, { highWaterMark: 1 << 18 });
-  let chunks: Readable = raw;
-  if (/\.(tgz|gz)$/i.test(file.path)) {
-    const gunzip = createGunzip();
-    // An error of the file must reach the reader of what is unpacked.
-    raw.on('error', (error) => gunzip.destroy(error));
-    chunks = raw.pipe(gunzip);
-  }
+  const opened = openBytes(file.path);
   let samples: { key: string; members: SampleMember[] }[] = [];
   let skips: Skip[] = [];
   let bytes = 0;
@@ -132,7 +153,7 @@ async function* planTar(base: { source: number; file: string }, file: SourceFile
   };
   const task = (): Task => {
     // Packed archives do not tell how far a member reaches; the bytes read do.
-    const done = Math.min(raw.bytesRead, file.bytes);
+    const done = Math.min(opened.bytesRead(), file.bytes);
     const made: Task = { ...base, kind: 'samples', samples, skips, bytes: done - told };
     told = done;
     samples = [];
@@ -141,7 +162,7 @@ async function* planTar(base: { source: number; file: string }, file: SourceFile
     return made;
   };
   try {
-    for await (const member of tarMembers(chunks, limit)) {
+    for await (const member of tarMembers(opened.chunks, limit)) {
       const [, key = member.name, extension = ''] = MEMBER.exec(member.name) ?? [];
       // The sample before a break may lack what would have followed.
       if (member.last && member.name === '') current = undefined;
@@ -159,11 +180,9 @@ async function* planTar(base: { source: number; file: string }, file: SourceFile
       }
     }
     finish();
-    raw.destroy();
     const last = task();
     yield { ...last, bytes: last.bytes + file.bytes - told };
   } finally {
-    raw.destroy();
-    chunks.destroy();
+    opened.close();
   }
 }

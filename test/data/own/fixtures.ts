@@ -170,6 +170,8 @@ export function writeBrokenFolder(root: string): void {
     Buffer.concat([Buffer.from('fine\n\ncaf'), Buffer.of(0xe9), Buffer.from(' noir\n\nfine again')]),
   );
   write(join(root, 'data/texts/empty.txt'), '');
+  write(join(root, 'data/texts/packed.txt.gz'), gzipSync('A packed one.\n\nAnd another.'));
+  write(join(root, 'data/texts/cut.txt.gz'), gzipSync('One that is cut.').subarray(0, 20));
   const members: Entry[] = [
     { name: 'a/000.txt', content: 'a first caption' },
     { name: 'a/000.png', content: png(1) },
@@ -212,7 +214,7 @@ export function brokenConfig(root: string, out: string): string {
 out: ${out}
 sources:
   - jsonl: ${root}/data/items.jsonl
-  - text: ${root}/data/texts/*.txt
+  - text: ${root}/data/texts/*.txt*
     weight: 2
   - webdataset: ${root}/data/shards/*.tar*
     order: random

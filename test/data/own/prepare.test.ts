@@ -55,6 +55,7 @@ describe('a folder with every kind of broken input', () => {
       'items.jsonl:36': /not valid UTF-8/,
       'items.jsonl:37': /the line has more than 0\.2 MB/,
       'texts/latin.txt:3': /not valid UTF-8/,
+      'texts/cut.txt.gz:1': /cannot be unpacked from here on: unexpected end of file/,
       'shards/good-0.tar:a/002': /no text, picture or sound, only \.cls/,
       'shards/good-0.tar:../003.txt': /leads out of the archive/,
       'shards/good-0.tar:a/004.txt': /link or device/,
@@ -80,7 +81,7 @@ describe('a folder with every kind of broken input', () => {
     expect(manifest.vocabulary.modalities).toEqual(['text', 'image', 'speech']);
     expect(manifest.sources!.map(({ items, skipped }) => [items, skipped])).toEqual([
       [16, 21],
-      [4, 1],
+      [6, 2],
       [5, 9],
       [3, 5],
     ]);
@@ -104,6 +105,7 @@ describe('a folder with every kind of broken input', () => {
       'from json',
       'still read',
       'packed',
+      'And another.',
       'whole',
       'row 5',
     ])

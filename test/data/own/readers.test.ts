@@ -5,10 +5,18 @@ import type { AddressInfo } from 'node:net';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { findFiles } from '../../../lib/data/own/glob.js';
 import { isSkip, ItemHash } from '../../../lib/data/own/item.js';
+import { openBytes } from '../../../lib/data/own/packed.js';
 import { openParquet, readRows } from '../../../lib/data/own/parquet.js';
-import { readRecords, recordRanges, type RecordKind } from '../../../lib/data/own/records.js';
+import {
+  readRecords,
+  recordPieces,
+  recordRanges,
+  splitRecords,
+  type RecordKind,
+} from '../../../lib/data/own/records.js';
 import { tarMembers, type TarMember } from '../../../lib/data/own/tar.js';
 import { decodeAudio, decodeImage } from '../../../lib/media/decode.js';
 import { parquet, png, tar, wav, write } from './fixtures.js';
@@ -66,6 +74,72 @@ describe('records', () => {
     ]);
     expect(first!.lines).toBe(2);
     expect(second!.records).toHaveLength(1);
+  });
+});
+
+describe('packed files', () => {
+  async function piecesOf(chunks: AsyncIterable<Uint8Array>, kind: RecordKind, limit: number) {
+    const records: { text: string | undefined; line: number }[] = [];
+    let lines = 0;
+    let largest = 0;
+    let failure: unknown;
+    try {
+      for await (const { content, dropped } of recordPieces(chunks, kind, limit)) {
+        const part = splitRecords(content, kind, limit);
+        for (const { bytes, line } of part.records)
+          if (bytes === undefined || bytes.toString().trim() !== '')
+            records.push({ text: bytes && Buffer.from(bytes).toString(), line: lines + line });
+        lines += part.lines + dropped;
+        largest = Math.max(largest, content.length);
+      }
+    } catch (error) {
+      failure = error;
+    }
+    return { records, largest, failure };
+  }
+
+  test.each(['line', 'paragraph'] as RecordKind[])(
+    'pieces of %ss hold what the ranges of the same file do',
+    async (kind) => {
+      const separator = kind === 'line' ? '\n' : '\n \n\n';
+      const long = Array.from({ length: 90_000 }, (_, i) => `long ${i}`).join(kind === 'line' ? ' ' : '\n');
+      const texts = Array.from({ length: 3000 }, (_, i) =>
+        i === 1500 ? long : `record ${i} ${'x'.repeat((i * 7919) % 400)}`,
+      );
+      const plain = write(join(root, `packed-${kind}.txt`), texts.join(separator));
+      const packed = write(`${plain}.gz`, gzipSync(readFileSync(plain)));
+      const expected: { text: string | undefined; line: number }[] = [];
+      let lines = 0;
+      for (const { begin, end } of recordRanges(plain, readFileSync(plain).length, kind)) {
+        const part = readRecords(plain, begin, end, kind, 1000);
+        for (const { bytes, line } of part.records)
+          if (bytes === undefined || bytes.length > 0)
+            expected.push({ text: bytes && Buffer.from(bytes).toString(), line: lines + line });
+        lines += part.lines;
+      }
+      expect(expected.filter(({ text }) => text === undefined)).toHaveLength(1);
+      const { records, largest, failure } = await piecesOf(openBytes(packed).chunks, kind, 1000);
+      expect(failure).toBeUndefined();
+      expect(records).toEqual(expected);
+      expect(largest).toBeLessThan(1e6);
+    },
+  );
+
+  test('a file that is cut gives the records before the break, every time the same', async () => {
+    const text = Array.from({ length: 40_000 }, (_, i) => `line ${i} ${(i * 7919) % 10007}`).join('\n');
+    const whole = gzipSync(text);
+    const path = write(join(root, 'cut.txt.gz'), whole.subarray(0, whole.length * 0.7));
+    const { records, failure } = await piecesOf(openBytes(path).chunks, 'line', 1000);
+    expect(failure).toMatchObject({ message: 'unexpected end of file' });
+    expect(records.length).toBeGreaterThan(20_000);
+    expect(records.map((record) => record.text)).toEqual(text.split('\n').slice(0, records.length));
+    expect((await piecesOf(openBytes(path).chunks, 'line', 1000)).records).toEqual(records);
+  });
+
+  test('no gzip, and no file', async () => {
+    const path = write(join(root, 'no.gz'), 'plain');
+    expect((await piecesOf(openBytes(path).chunks, 'line', 9)).failure).toMatchObject({ code: 'Z_DATA_ERROR' });
+    expect((await piecesOf(openBytes(`${path}.gz`).chunks, 'line', 9)).failure).toMatchObject({ code: 'ENOENT' });
   });
 });
 
