@@ -93,6 +93,7 @@ export { matchSteps, type Matching } from './compare/match.js';
 // Generation
 export { generate, type GenerateOptions, type NextTokens } from './generate/generate.js';
 export type { IdRange, SamplingOptions } from './generate/sampler.js';
+export { generateDocument, type DocumentOptions } from './generate/documents.js';
 export { generateSpan, type SpanOptions } from './generate/spans.js';
 export type { DiffusionOptions } from './generate/diffusion.js';
 export type { ImageGeneration } from './generate/images.js';
@@ -136,6 +137,7 @@ export {
   type Tokenizers,
   type TokenSequence,
 } from './modalities/registry.js';
+export type { AsyncTokenizer, ModalityModule, ModuleContext } from './modalities/module.js';
 export { TextTokenizer } from './modalities/text/bpe.js';
 export { HubTextTokenizer } from './modalities/text/hub_tokenizer.js';
 export { loadTextTokenizer } from './modalities/text/tokenizer_json.js';

@@ -1,4 +1,8 @@
 import type { Command } from 'commander';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { findDataPackages } from '../data/emoji/packages.js';
 import { machineMemory } from '../machine.js';
 import { packageRoot, packageVersion } from '../package.js';
 import { bytes, printJson, table } from './common.js';
@@ -34,9 +38,35 @@ async function doctor(json: boolean): Promise<void> {
     facts['addon'] = `not loaded: ${(error as Error).message}`;
   }
   facts['gpu'] = 'none used: this version computes on the CPU only';
+  Object.assign(facts, optionalParts());
   if (json) printJson(facts);
   else process.stdout.write(`${table(Object.entries(facts).map(([name, fact]) => [name, String(fact)]))}\n`);
   if (failure !== undefined) process.exitCode = 1;
+}
+
+/** What some commands need and the package does not bring. */
+function optionalParts(): Record<string, string> {
+  let emoji = 'can be prepared: its packages are here';
+  try {
+    findDataPackages();
+  } catch (error) {
+    emoji = (error as Error).message;
+  }
+  const lookups = [import.meta.url, pathToFileURL(join(process.cwd(), 'package.json'))].map((at) => createRequire(at));
+  const found = lookups.some((lookup) => {
+    try {
+      lookup.resolve('onnxruntime-node');
+      return true;
+    } catch {
+      return false;
+    }
+  });
+  return {
+    'embedded data': emoji,
+    onnx: found
+      ? 'onnxruntime-node is here'
+      : 'onnxruntime-node is absent, which only modules with ONNX models need: npm install onnxruntime-node',
+  };
 }
 
 /** Where the loaded addon lies: the process knows its shared libraries. */

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
+import path from 'node:path';
 import { MotError } from '../errors.js';
-import type { Segment } from '../modalities/registry.js';
+import type { Segment, Tokenizers } from '../modalities/registry.js';
 import type { Picture, Sound } from '../modalities/tokenizer.js';
 import { printJson, seedOption, threadsOption, wholeNumber } from './common.js';
 
@@ -21,11 +22,13 @@ interface GenerateFlags {
   json?: boolean;
 }
 
+type PromptKind = 'text' | 'image' | 'speech' | 'own';
+
 /** `mot generate CHECKPOINT`. */
 export function registerGenerate(program: Command): void {
   // Segments in the order they stand on the command line: [kind, value].
-  const prompt: [kind: 'text' | 'image' | 'speech', value: string][] = [];
-  const segment = (kind: 'text' | 'image' | 'speech') => (value: string) => {
+  const prompt: [kind: PromptKind, value: string][] = [];
+  const segment = (kind: PromptKind) => (value: string) => {
     prompt.push([kind, value]);
     return value;
   };
@@ -36,8 +39,16 @@ export function registerGenerate(program: Command): void {
     .option('--text <text>', 'text of the prompt', segment('text'))
     .option('--image <file>', 'picture of the prompt (PNG, JPEG, WebP, SVG, ...)', segment('image'))
     .option('--audio <file>', 'speech of the prompt (WAV, MP3, OGG, FLAC)', segment('speech'))
-    .option('--output <modality>', 'what to generate: text, image or speech (audio is the same)', 'text')
-    .option('--out <file>', 'file for a picture (.png) or speech (.wav); default output.png, output.wav')
+    .option('--segment <name=json>', 'value of a modality of your own in the prompt', segment('own'))
+    .option(
+      '--output <modality>',
+      'text, image, speech (or audio), one of your own; or document: all that follows',
+      'text',
+    )
+    .option(
+      '--out <path>',
+      'file for a picture (.png) or speech (.wav), folder for documents; default output.png, output.wav, output',
+    )
     .option('--count <n>', 'how many; files get a number', wholeNumber('--count', 1), 1)
     .option(
       '--max-tokens <n>',
@@ -71,6 +82,8 @@ Examples:
   mot generate runs/start --text "noto red heart on blue" --output image --out heart.png
   mot generate runs/start --image heart.png --output text --temperature 0
   mot generate runs/start --text "red heart" --output speech --out heart.wav
+  mot generate runs/start --text "red heart" --output document --out hearts --count 4
+  mot generate runs/series --segment "series=[1.5, 2, 2.5]" --output series
   mot generate runs/transfusion --text "noto red heart on blue" --output image --sampling-steps 250 --guidance 4
 `,
     )
@@ -81,7 +94,7 @@ Examples:
     });
 }
 
-async function run(checkpoint: string, prompt: [string, string][], flags: GenerateFlags): Promise<string[]> {
+async function run(checkpoint: string, prompt: [PromptKind, string][], flags: GenerateFlags): Promise<string[]> {
   const output = flags.output === 'audio' ? 'speech' : flags.output;
   const { looksAhead } = await import('../config/model_config.js');
   const { openRun } = await import('../generate/open_run.js');
@@ -89,6 +102,7 @@ async function run(checkpoint: string, prompt: [string, string][], flags: Genera
   const { generateSpan } = await import('../generate/spans.js');
   const { readImage, readAudio } = await import('../media/decode.js');
   const { ImageTokenizer } = await import('../modalities/image/patch_codebook.js');
+  const { ModuleTokenizer } = await import('../modalities/module.js');
   const { PixelCodec } = await import('../modalities/image/pixel_codec.js');
   let room = 0;
   await using opened = await openRun(checkpoint, {
@@ -108,46 +122,83 @@ async function run(checkpoint: string, prompt: [string, string][], flags: Genera
   const segments: Segment[] = [];
   for (const [kind, value] of prompt) {
     if (kind === 'text') segments.push({ text: value });
+    else if (kind === 'own') segments.push(await ownSegment(value, tokenizers));
     else if (kind === 'image') {
       // As the training pictures were made to fit.
       const image = tokenizers['image'] ?? codecs['image'];
-      const side = image instanceof ImageTokenizer || image instanceof PixelCodec ? image.grid.pictureSize : 32;
+      const side =
+        image instanceof ImageTokenizer || image instanceof PixelCodec
+          ? image.grid.pictureSize
+          : image instanceof ModuleTokenizer
+            ? (image.pictureSize ?? 32)
+            : 32;
       const fit = manifest.imageFit === undefined ? {} : { fit: manifest.imageFit };
       segments.push({ image: await readImage(value, side, side, fit) });
     } else segments.push({ speech: await readAudio(value) });
   }
   const { samplingSteps, guidance, eta } = flags;
   const images = opened.images && { ...opened.images, samplingSteps, guidance, eta };
-  const spans = await generateSpan(
-    model,
-    Array.from({ length: flags.count }, () => segments),
-    output,
-    tokenizers,
-    manifest.vocabulary,
-    {
-      maxTokens: flags.maxTokens ?? manifest.longestDocument,
-      temperature: flags.temperature,
-      topK: flags.topK,
-      topP: flags.topP,
-      seed: flags.seed,
-      codecs,
-      ...(images ? { images } : {}),
-    },
-  );
+  const prompts = Array.from({ length: flags.count }, () => segments);
+  const options = {
+    maxTokens: flags.maxTokens ?? manifest.longestDocument,
+    temperature: flags.temperature,
+    topK: flags.topK,
+    topP: flags.topP,
+    seed: flags.seed,
+    codecs,
+    ...(images ? { images } : {}),
+  };
+  if (output === 'document') {
+    const { generateDocument } = await import('../generate/documents.js');
+    const { writeDocuments } = await import('../report/document_page.js');
+    const generated = await generateDocument(model, prompts, tokenizers, manifest.vocabulary, options);
+    const folder = flags.out ?? 'output';
+    const files = await writeDocuments(
+      folder,
+      generated.map((following) => [...segments, ...following]),
+    );
+    return files.map((file) => path.join(folder, file));
+  }
+  const spans = await generateSpan(model, prompts, output, tokenizers, manifest.vocabulary, options);
   const results: string[] = [];
-  for (const [i, span] of spans.entries()) results.push(await deliver(span, i, flags));
+  for (const [i, span] of spans.entries()) results.push(await deliver(span, output, i, flags));
   return results;
 }
 
-/** Text as it is; pictures and sounds into a file, whose name it gives. */
-async function deliver(span: string | Picture | Sound, index: number, flags: GenerateFlags): Promise<string> {
-  if (typeof span === 'string') return span.trim();
+/** A segment of a modality that a module made, from `name=json`. */
+async function ownSegment(text: string, tokenizers: Tokenizers): Promise<Segment> {
+  const { ModuleTokenizer } = await import('../modalities/module.js');
+  const equals = text.indexOf('=');
+  const name = text.slice(0, Math.max(0, equals));
+  const tokenizer = Object.hasOwn(tokenizers, name) ? tokenizers[name] : undefined;
+  if (!(tokenizer instanceof ModuleTokenizer)) {
+    const own = Object.keys(tokenizers).filter((known) => tokenizers[known] instanceof ModuleTokenizer);
+    throw new MotError(
+      'ERR_USAGE',
+      `--segment takes NAME=JSON, where NAME is a modality with a module of its own (${own.join(', ') || 'this model has none'}), got ${text}.`,
+    );
+  }
+  try {
+    return { [name]: await tokenizer.parse(JSON.parse(text.slice(equals + 1))) } as unknown as Segment;
+  } catch (cause) {
+    throw new MotError('ERR_USAGE', `--segment ${name}: ${(cause as Error).message}.`, { cause });
+  }
+}
+
+/** Text as it is; pictures and sounds into a file, whose name it gives; values of own modalities as JSON. */
+async function deliver(
+  span: string | Picture | Sound,
+  output: string,
+  index: number,
+  flags: GenerateFlags,
+): Promise<string> {
+  if (output !== 'image' && output !== 'speech') return typeof span === 'string' ? span.trim() : JSON.stringify(span);
   const { writePng } = await import('../media/png.js');
   const { writeWav } = await import('../media/wav.js');
-  const picture = 'width' in span;
+  const picture = typeof span === 'object' && 'width' in span;
   const name = flags.out ?? (picture ? 'output.png' : 'output.wav');
   const numbered = flags.count === 1 ? name : name.replace(/(\.[^./\\]*)?$/, `-${index}$1`);
   if (picture) await writePng(numbered, span, { scale: 8 });
-  else await writeWav(numbered, span);
+  else await writeWav(numbered, span as Sound);
   return numbered;
 }

@@ -69,11 +69,12 @@ export async function inspectDataset(
     try {
       const place = { split: name, ...(file === undefined ? {} : { shard: file }) };
       const figures = await count(source, vocabulary, counted);
-      const decoded = spread(source.documents, samples).map((index): DocumentSample => {
+      const decoded: DocumentSample[] = [];
+      for (const index of spread(source.documents, samples)) {
         const document = source.read(index);
-        const segments = decodeAny(document, tokenizers, codecs, vocabulary);
-        return { index, tokens: document.token.length, segments };
-      });
+        const segments = await Promise.all(decodeAny(document, tokenizers, codecs, vocabulary));
+        decoded.push({ index, tokens: document.token.length, segments });
+      }
       splits.push({ ...place, documents: split.documents, tokens: split.tokens, ...figures, samples: decoded });
     } finally {
       source.close();
@@ -133,11 +134,11 @@ function decodeAny(
   tokenizers: Tokenizers,
   codecs: Codecs,
   vocabulary: Vocabulary,
-): Segment[] {
+): Promise<Segment>[] {
   let row = 0;
-  return splitSpans(token, vocabulary).map(({ modality, ids }) => {
+  return splitSpans(token, vocabulary).map(async ({ modality, ids }) => {
     const codec = codecs[modality];
-    if (codec === undefined) return { [modality]: tokenizers[modality]!.decode(ids) } as Segment;
+    if (codec === undefined) return { [modality]: await tokenizers[modality]!.decode(ids) } as unknown as Segment;
     const begin = row * codec.patchDim;
     row += ids.length;
     return { [modality]: codec.decode(latent!.slice(begin, row * codec.patchDim)) } as Segment;

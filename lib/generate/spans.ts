@@ -2,7 +2,7 @@ import { MotError } from '../errors.js';
 import type { Document } from '../model/batch.js';
 import type { Model } from '../model/model.js';
 import type { Codecs } from '../modalities/codec.js';
-import { encodeSegments, type Segment, type Tokenizers } from '../modalities/registry.js';
+import { encodeSegmentsAsync, type Segment, type Tokenizers } from '../modalities/registry.js';
 import type { Picture, Sound } from '../modalities/tokenizer.js';
 import { modalityOfToken, type Vocabulary } from '../modalities/vocabulary.js';
 import { generate, type GenerateOptions, type NextTokens } from './generate.js';
@@ -19,14 +19,14 @@ export interface SpanOptions extends Omit<GenerateOptions, 'modalityOf' | 'next'
  * A document's beginning as tokens: `<bos>`, the segments, and the token that begins a span of `output`, so that the
  * model goes on with that modality.
  */
-export function promptTokens(
+export async function promptTokens(
   segments: readonly Segment[],
   output: string,
   tokenizers: Tokenizers,
   vocabulary: Vocabulary,
   codecs: Codecs = {},
-): Document {
-  const prompt: Document = encodeSegments(segments, tokenizers, vocabulary, codecs);
+): Promise<Document> {
+  const prompt: Document = await encodeSegmentsAsync(segments, tokenizers, vocabulary, codecs);
   if (output === 'text') return prompt;
   const begin = vocabulary.special[`<${output}>`];
   if (begin === undefined)
@@ -81,7 +81,7 @@ function endTokens(output: string, vocabulary: Vocabulary): number[] {
  *
  * @param prompts Each a list of segments, in reading order.
  * @param output 'text', or another modality of the vocabulary.
- * @returns One string, picture or sound a prompt.
+ * @returns One string, picture, sound, or value of an own modality a prompt.
  * @throws MotError ERR_ARGUMENT, ERR_LIMIT, ERR_ABORTED.
  * @example
  * const [picture] = await generateSpan(model, [[{ text: 'noto red heart on blue' }]], 'image', tokenizers, vocabulary, { maxTokens: 200 });
@@ -100,7 +100,8 @@ export async function generateSpan(
     return latents.map((latent) => codec.decode(latent) as Picture);
   }
   const spans = await generateSpanIds(model, prompts, output, tokenizers, vocabulary, options);
-  return spans.map((ids) => tokenizers[output]!.decode(ids) as string | Picture | Sound);
+  // A module's decoder may give a promise.
+  return Promise.all(spans.map(async (ids) => (await tokenizers[output]!.decode(ids)) as string | Picture | Sound));
 }
 
 /** As {@link generateSpan}, but gives the spans as local ids of the modality, not decoded. */
@@ -130,7 +131,7 @@ export async function generateSpanIds(
   );
   const sequences = await generate(
     model,
-    prompts.map((segments) => promptTokens(segments, output, tokenizers, vocabulary, codecs)),
+    await Promise.all(prompts.map((segments) => promptTokens(segments, output, tokenizers, vocabulary, codecs))),
     {
       ...rest,
       modalityOf: (token) => modalityOfToken(vocabulary, token),
@@ -164,7 +165,7 @@ async function generateLatents(
   const latents: Float32Array[] = [];
   await generate(
     model,
-    prompts.map((segments) => promptTokens(segments, output, tokenizers, vocabulary, codecs)),
+    await Promise.all(prompts.map((segments) => promptTokens(segments, output, tokenizers, vocabulary, codecs))),
     {
       ...rest,
       images,

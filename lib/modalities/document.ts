@@ -167,6 +167,21 @@ export function decodeDocument(tokens: ArrayLike<number>, tokenizers: Tokenizers
   });
 }
 
+/** As encodeSegments, for tokenizers that may give promises. */
+export async function encodeSegmentsAsync(
+  segments: readonly Segment[],
+  tokenizers: Tokenizers,
+  vocabulary: Vocabulary,
+  codecs: Codecs = {},
+): Promise<TokenSequence> {
+  const spans: Span[] = [];
+  for (const segment of segments) {
+    const span = spanOf(segment, tokenizers, vocabulary, codecs);
+    spans.push('ids' in span ? { ...span, ids: await Promise.resolve(span.ids) } : span);
+  }
+  return joinSpans(spans, vocabulary, false);
+}
+
 function encodeSpans(
   segments: readonly Segment[],
   tokenizers: Tokenizers,
@@ -174,24 +189,34 @@ function encodeSpans(
   codecs: Codecs,
 ): Span[] {
   return segments.map((segment) => {
-    const entries = Object.entries(segment);
-    const [modality, raw] = entries[0] ?? [];
-    if (entries.length !== 1 || modality === undefined) {
+    const span = spanOf(segment, tokenizers, vocabulary, codecs);
+    if ('ids' in span && typeof (span.ids as { then?: unknown }).then === 'function')
       throw new MotError(
-        'ERR_ARGUMENT',
-        `a segment has exactly one key, its modality; got {${Object.keys(segment).join(', ')}}`,
+        'ERR_UNSUPPORTED',
+        `the tokenizer of ${span.modality} gives promises; use encodeSegmentsAsync or generateSpan`,
       );
-    }
-    if (vocabulary.continuous?.[modality] !== undefined) {
-      const codec = Object.hasOwn(codecs, modality) ? codecs[modality] : undefined;
-      if (codec === undefined)
-        throw new MotError('ERR_ARGUMENT', `${modality} is continuous: give its codec (loadCodecs reads it)`);
-      return { modality, latent: codec.encode(raw) };
-    }
-    const tokenizer = Object.hasOwn(tokenizers, modality) ? tokenizers[modality] : undefined;
-    if (tokenizer === undefined) throw unknownModality(modality, vocabulary);
-    return { modality, ids: tokenizer.encode(raw) };
+    return span;
   });
+}
+
+function spanOf(segment: Segment, tokenizers: Tokenizers, vocabulary: Vocabulary, codecs: Codecs): Span {
+  const entries = Object.entries(segment);
+  const [modality, raw] = entries[0] ?? [];
+  if (entries.length !== 1 || modality === undefined) {
+    throw new MotError(
+      'ERR_ARGUMENT',
+      `a segment has exactly one key, its modality; got {${Object.keys(segment).join(', ')}}`,
+    );
+  }
+  if (vocabulary.continuous?.[modality] !== undefined) {
+    const codec = Object.hasOwn(codecs, modality) ? codecs[modality] : undefined;
+    if (codec === undefined)
+      throw new MotError('ERR_ARGUMENT', `${modality} is continuous: give its codec (loadCodecs reads it)`);
+    return { modality, latent: codec.encode(raw) };
+  }
+  const tokenizer = Object.hasOwn(tokenizers, modality) ? tokenizers[modality] : undefined;
+  if (tokenizer === undefined) throw unknownModality(modality, vocabulary);
+  return { modality, ids: tokenizer.encode(raw) };
 }
 
 function unknownModality(modality: string, vocabulary: Vocabulary): MotError {

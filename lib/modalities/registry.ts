@@ -9,6 +9,7 @@ import type { Tokenizers } from './document.js';
 import { ImageTokenizer } from './image/patch_codebook.js';
 import { PixelCodec } from './image/pixel_codec.js';
 import { SpeechTokenizer } from './speech/speech_units.js';
+import { ModuleTokenizer } from './module.js';
 import type { NamedTensor, TensorSet } from './tensors.js';
 import { TextTokenizer } from './text/bpe.js';
 import { HubTextTokenizer } from './text/hub_tokenizer.js';
@@ -65,6 +66,12 @@ export async function saveTokenizers(
 ): Promise<DatasetManifest['tokenizers']> {
   const entries: DatasetManifest['tokenizers'] = {};
   for (const [modality, tokenizer] of Object.entries(tokenizers)) {
+    if (tokenizer instanceof ModuleTokenizer) {
+      const file = moduleFile(modality);
+      tokenizer.save(join(folder, file));
+      entries[modality] = { file, sha256: await sha256(join(folder, file)) };
+      continue;
+    }
     const { file, save } = expectFormat(modality, formats);
     await save(join(folder, file), tokenizer);
     entries[modality] = { file, sha256: await sha256(join(folder, file)) };
@@ -93,7 +100,10 @@ export async function loadTokenizers(
       );
     }
     const path = await expectFile(folder, entry);
-    const tokenizer = await expectFormat(modality, formats).load(path);
+    const tokenizer =
+      entry.file === moduleFile(modality)
+        ? await ModuleTokenizer.read(path)
+        : await expectFormat(modality, formats).load(path);
     if (tokenizer.size !== range.end - range.begin) {
       throw new MotError(
         'ERR_DATA',
@@ -168,6 +178,11 @@ async function expectFile(
   if ((await sha256(path)) !== expected)
     throw new MotError('ERR_DATA', `${path} is not the file that the manifest names; prepare the data set again`);
   return path;
+}
+
+/** The file of a tokenizer that a module made. */
+function moduleFile(modality: string): string {
+  return `${modality}_tokenizer.json`;
 }
 
 function expectFormat(modality: string, formats: Readonly<Record<string, TokenizerFormat>>): TokenizerFormat {

@@ -1,5 +1,6 @@
 import type { DatasetManifest } from '../data/dataset.js';
 import type { DocumentSample, SplitInspection } from '../data/inspect.js';
+import type { Segment } from '../modalities/registry.js';
 import type { Picture, Sound } from '../modalities/tokenizer.js';
 import { figure, player } from './html.js';
 import { escapeHtml, factList, renderPage } from './page.js';
@@ -48,13 +49,15 @@ function splitSection(split: SplitInspection, modalities: readonly string[]): st
 }
 
 function sampleCard({ index, tokens, segments }: DocumentSample): string {
-  const parts = segments.map((segment) => {
-    if ('image' in segment) return `<div class="pictures">${figure(segment.image as Picture, 'image')}</div>`;
-    if ('speech' in segment) return player(segment.speech as Sound, 'speech');
-    const [modality, value] = Object.entries(segment)[0] as [string, unknown];
-    const text = typeof value === 'string' ? value : JSON.stringify(value);
-    const shown = text.length > MOST_TEXT ? `${text.slice(0, MOST_TEXT)} …` : text;
-    return `<p><b>${escapeHtml(modality)}</b> ${escapeHtml(shown)}</p>`;
-  });
-  return `<article class="sample"><h3>document ${index}, ${tokens} tokens</h3>${parts.join('\n')}</article>`;
+  return `<article class="sample"><h3>document ${index}, ${tokens} tokens</h3>${segments.map(segmentHtml).join('\n')}</article>`;
+}
+
+/** One segment of a document: a picture, a player, or text. */
+export function segmentHtml(segment: Segment): string {
+  if ('image' in segment) return `<div class="pictures">${figure(segment.image as Picture, 'image')}</div>`;
+  if ('speech' in segment) return player(segment.speech as Sound, 'speech');
+  const [modality, value] = Object.entries(segment)[0] as [string, unknown];
+  const text = typeof value === 'string' ? value : JSON.stringify(value);
+  const shown = text.length > MOST_TEXT ? `${text.slice(0, MOST_TEXT)} …` : text;
+  return `<p><b>${escapeHtml(modality)}</b> ${escapeHtml(shown)}</p>`;
 }

@@ -231,5 +231,7 @@ test('doctor says what is used', () => {
     node: process.version,
     threads: expect.any(Number),
     instructions: expect.any(String),
+    'embedded data': expect.stringMatching(/can be prepared|npm install/),
+    onnx: expect.stringMatching(/onnxruntime-node/),
   });
 });

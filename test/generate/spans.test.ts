@@ -32,12 +32,14 @@ const tokenizers = { text, image } as unknown as Tokenizers;
 const ids = vocabulary.special;
 
 describe('promptTokens', () => {
-  test('begins the document and the span', () => {
-    const { token, modality } = promptTokens([{ text: 'ab' }], 'image', tokenizers, vocabulary);
+  test('begins the document and the span', async () => {
+    const { token, modality } = await promptTokens([{ text: 'ab' }], 'image', tokenizers, vocabulary);
     expect([...(token as number[])]).toEqual([ids['<bos>'], 4, 5, ids['<image>']]);
     expect([...(modality as number[])]).toEqual([0, 0, 0, 0]);
-    expect([...(promptTokens([], 'text', tokenizers, vocabulary).token as number[])]).toEqual([ids['<bos>']]);
-    expect(() => promptTokens([], 'smell', tokenizers, vocabulary)).toThrow(/no modality "smell"; it has text, image/);
+    expect([...((await promptTokens([], 'text', tokenizers, vocabulary)).token as number[])]).toEqual([ids['<bos>']]);
+    await expect(promptTokens([], 'smell', tokenizers, vocabulary)).rejects.toThrow(
+      /no modality "smell"; it has text, image/,
+    );
   });
 });
 

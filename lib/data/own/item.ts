@@ -4,7 +4,13 @@ import { createHash } from 'node:crypto';
 export type Media = { bytes: Uint8Array } | { path: string };
 
 /** One segment as a source has it; nothing is decoded yet. */
-export type RawSegment = { text: string } | { image: Media } | { audio: Media };
+export type RawSegment = { text: string } | { image: Media } | { audio: Media } | { own: OwnValue };
+
+/** A value of a modality of the user's own, as it stands in JSON. */
+export interface OwnValue {
+  modality: string;
+  value: unknown;
+}
 
 /** Where an item stands in its file. */
 export interface Place {
@@ -45,9 +51,10 @@ export class ItemHash {
   constructor(item: Item, seed: number) {
     const content = createHash('sha256').update(`${seed}\0`);
     for (const segment of item.segments) {
-      const [kind, value] = Object.entries(segment)[0] as [string, string | Media];
+      const [kind, value] = Object.entries(segment)[0] as [string, string | Media | OwnValue];
       content.update(`${kind}\0`);
       if (typeof value === 'string') content.update(value);
+      else if ('modality' in value) content.update(JSON.stringify(value));
       else content.update('path' in value ? value.path : value.bytes);
       content.update('\0');
     }

@@ -4,7 +4,9 @@ import { MotError } from '../../errors.js';
 import { audioFormat } from '../../media/channels.js';
 import { decodeAudio, decodeImage } from '../../media/decode.js';
 import type { Segment, Tokenizers } from '../../modalities/document.js';
-import type { Item, Media, RawSegment } from './item.js';
+import { importModality, ModuleTokenizer } from '../../modalities/module.js';
+import type { Tokenizer } from '../../modalities/tokenizer.js';
+import type { Item, Media, OwnValue, RawSegment } from './item.js';
 import type { OwnOptions } from './options.js';
 
 /** Something about an item that keeps it from being used. */
@@ -13,6 +15,8 @@ export class BadItem extends Error {}
 /** How media are read. */
 export interface MediaOptions {
   image: OwnOptions['tokenizers']['image'];
+  /** Modules of own modalities, by name. */
+  own: OwnOptions['tokenizers']['own'];
   limits: OwnOptions['limits'];
   /** Folder that paths start from and must stay in. */
   root: string;
@@ -22,13 +26,15 @@ export interface MediaOptions {
 export const MODALITY_OF = { text: 'text', image: 'image', audio: 'speech' } as const;
 
 /** Modality of a segment. */
-export function modalityOf(segment: RawSegment): 'text' | 'image' | 'speech' {
+export function modalityOf(segment: RawSegment): string {
+  if ('own' in segment) return segment.own.modality;
   return MODALITY_OF[Object.keys(segment)[0] as keyof typeof MODALITY_OF];
 }
 
 /** Reads and decodes a segment. Throws BadItem with the reason where that cannot be. */
 export async function decodeSegment(segment: RawSegment, options: MediaOptions): Promise<Segment> {
   if ('text' in segment) return segment;
+  if ('own' in segment) return { [segment.own.modality]: await parseOwn(segment.own, options) } as unknown as Segment;
   const media = 'image' in segment ? segment.image : segment.audio;
   const { limits, image } = options;
   const bytes = readMedia(media, options);
@@ -44,6 +50,16 @@ export async function decodeSegment(segment: RawSegment, options: MediaOptions):
   } catch (error) {
     if (error instanceof MotError) throw new BadItem(`${name}${error.message}`);
     throw error;
+  }
+}
+
+/** The raw value of an own modality. */
+async function parseOwn({ modality, value }: OwnValue, { own }: MediaOptions): Promise<unknown> {
+  const { parse } = await importModality(own[modality]!.module);
+  try {
+    return parse ? parse(value) : value;
+  } catch (error) {
+    throw new BadItem(`${modality}: ${(error as Error).message}`);
   }
 }
 
@@ -90,9 +106,25 @@ export async function encodeItem(
     if (tokenizer === undefined)
       throw new BadItem(`it has ${modality}, which is not among the modalities of this data set`);
     const raw = await decodeSegment(segment, options);
-    const ids = tokenizer.encode(Object.values(raw)[0]);
+    const ids = await encodeChecked(tokenizer, Object.values(raw)[0]);
     if (ids.length > 0) spans.push({ modality, ids });
   }
   if (spans.length === 0) throw new BadItem('it is empty');
   return spans;
+}
+
+/** Ids of a raw value. What a module's encoder throws, and ids out of range, are the item's fault. */
+async function encodeChecked(tokenizer: Tokenizer<unknown>, raw: unknown): Promise<Int32Array> {
+  if (!(tokenizer instanceof ModuleTokenizer)) return tokenizer.encode(raw);
+  const { modality, size } = tokenizer;
+  let ids: ArrayLike<number>;
+  try {
+    ids = await Promise.resolve(tokenizer.encode(raw));
+  } catch (error) {
+    throw new BadItem(`${modality}: its encoder failed: ${(error as Error).message}`);
+  }
+  const wrong = Array.from(ids).find((id) => !(Number.isInteger(id) && id >= 0 && id < size));
+  if (wrong !== undefined)
+    throw new BadItem(`${modality}: its encoder gave the id ${wrong}, which is not in [0, ${size})`);
+  return Int32Array.from(ids);
 }

@@ -8,6 +8,10 @@ const positive = z.int().min(1);
 const path = z.string().min(1);
 const paths = z.union([path, z.array(path).min(1)]).transform((value) => (typeof value === 'string' ? [value] : value));
 
+/** Modalities that need no module. */
+const BUILT_IN = ['text', 'image', 'speech'];
+const OWN_NAME = /^[a-z][a-z0-9_]*$/;
+
 /** Keys that sources of every kind have. */
 const common = {
   /** How often each document stands in the training split: 2 twice, 0.5 a random half of them, 0 none. */
@@ -70,7 +74,16 @@ const textTokenizer = z.strictObject({
   special_tokens: z.array(z.string().min(1)).default([]),
 });
 
+/** Keys of a tokenizer that a module of the user's makes. */
+const moduleKeys = {
+  /** Path of a JavaScript module that makes the tokenizer, from the working folder. Default: the built-in one. */
+  module: path.optional(),
+  /** What the module is given; it says what it takes. */
+  options: z.unknown().optional(),
+};
+
 const imageTokenizer = z.strictObject({
+  ...moduleKeys,
   /** Side of the pictures in pixels, a multiple of `patch`. A picture has `(size / patch)^2 * stages` tokens. */
   size: z.int().min(1).max(4096).default(32),
   /** Side of a patch in pixels. */
@@ -84,6 +97,7 @@ const imageTokenizer = z.strictObject({
 });
 
 const speechTokenizer = z.strictObject({
+  ...moduleKeys,
   /** Units, 25 a second before repeats are removed. */
   units: z.int().min(2).max(65536).default(500),
 });
@@ -95,8 +109,11 @@ export const ownSchema = z
     out: z.string().min(1),
     /** What it is made of: any number of sources, mixed. */
     sources: z.array(z.record(z.string(), z.unknown())).min(1),
-    /** Which of text (always), image and speech; documents with others are skipped. Default: what the sources have. */
-    modalities: z.array(z.enum(['text', 'image', 'speech'])).optional(),
+    /**
+     * Which of text (always), image, speech and those of your own; documents with others are skipped. Default: what the
+     * sources have.
+     */
+    modalities: z.array(z.string()).optional(),
     /** How each modality becomes tokens. */
     tokenizers: z
       .strictObject({
@@ -106,6 +123,13 @@ export const ownSchema = z
         image: imageTokenizer.prefault({}),
         /** Units of log-mel features, learnt from the sources' sounds. */
         speech: speechTokenizer.prefault({}),
+        /** Modalities of your own, by name: `{"NAME": value}` is a segment of a JSON line then. */
+        own: z
+          .record(
+            z.string().regex(OWN_NAME, 'names begin with a-z and go on with a-z, 0-9 and _'),
+            z.strictObject({ ...moduleKeys, /** Path of the module. */ module: path }),
+          )
+          .prefault({}),
       })
       .prefault({}),
     /** Shares of the documents that training does not see; equal documents, or those of one `key`, stay together. */
@@ -143,7 +167,18 @@ export const ownSchema = z
     /** Of splits, samples, weights and codebooks. */
     seed: count.default(0),
   })
-  .superRefine(({ tokenizers: { image, text }, split }, context) => {
+  .superRefine(({ tokenizers: { image, text, own }, modalities, split }, context) => {
+    const names = [...BUILT_IN, ...Object.keys(own)];
+    for (const [i, name] of (modalities ?? []).entries())
+      if (!names.includes(name))
+        context.addIssue({ code: 'custom', path: ['modalities', i], message: `must be one of ${names.join(', ')}` });
+    for (const name of Object.keys(own))
+      if ([...BUILT_IN, 'audio', 'segments', 'key', 'shared'].includes(name))
+        context.addIssue({
+          code: 'custom',
+          path: ['tokenizers', 'own', name],
+          message: 'the name has a meaning already; choose another',
+        });
     if (image.size % image.patch !== 0)
       context.addIssue({
         code: 'custom',

@@ -98,6 +98,17 @@ function hashInputs({ out: _, ...options }: OwnOptions, sources: readonly OpenSo
   const tokenizer = file === undefined ? [] : findFiles(file);
   if (file !== undefined && tokenizer.length === 0)
     throw new MotError('ERR_FILE_OPEN', `tokenizers.text.file: there is no file ${file}; check the path.`);
+  const modules = [
+    options.tokenizers.image,
+    options.tokenizers.speech,
+    ...Object.values(options.tokenizers.own),
+  ].flatMap(({ module }) => (module === undefined ? [] : [module]));
+  for (const module of modules) {
+    const found = findFiles(module);
+    if (found.length === 0)
+      throw new MotError('ERR_FILE_OPEN', `there is no module ${module}; paths start from the working folder.`);
+    tokenizer.push(...found);
+  }
   const hash = createHash('sha256').update(JSON.stringify({ revision: REVISION, options }));
   for (const list of [...sources.map(({ files }) => files), tokenizer])
     for (const { path, bytes, changed } of list) hash.update(JSON.stringify([path, bytes, changed]));
@@ -119,7 +130,7 @@ function cachedManifest(folder: string, inputs: string): DatasetManifest | undef
       );
     }
     // Killed before its first state was written, it holds tokenizers at most.
-    const early = names.every((name) => /^(tokenizer\.json|\w+_tokenizer\.safetensors|.*\.tmp-\d+)$/.test(name));
+    const early = names.every((name) => /^(tokenizer\.json|\w+_tokenizer\.(safetensors|json)|.*\.tmp-\d+)$/.test(name));
     if (names.includes(unfinished) || early) return undefined;
   }
   throw new MotError(

@@ -15,7 +15,9 @@ export interface TaskItems {
 }
 
 /** Reads a task. Everything that is wrong with it is among the entries. */
-export async function readTask(task: Task, source: SourceOptions, limits: OwnOptions['limits']): Promise<TaskItems> {
+export async function readTask(task: Task, { sources, limits, tokenizers }: OwnOptions): Promise<TaskItems> {
+  const source = sources[task.source]!;
+  const own = Object.keys(tokenizers.own);
   try {
     switch (task.kind) {
       case 'records':
@@ -24,10 +26,11 @@ export async function readTask(task: Task, source: SourceOptions, limits: OwnOpt
           task.by,
           source,
           limits,
+          own,
         );
       case 'piece': {
         const { records, lines } = splitRecords(Buffer.from(task.content), task.by, limits.file_mb * 1e6);
-        return recordItems({ records, lines: lines + task.dropped }, task.by, source, limits);
+        return recordItems({ records, lines: lines + task.dropped }, task.by, source, limits, own);
       }
       case 'files':
         return { entries: task.files.map((file) => readWholeFile(file, limits)), lines: 0 };
@@ -69,6 +72,7 @@ function recordItems(
   by: RecordKind,
   source: SourceOptions,
   limits: OwnOptions['limits'],
+  own: readonly string[],
 ): TaskItems {
   const entries: (Item | Skip)[] = [];
   for (const { bytes, line } of records) {
@@ -80,7 +84,7 @@ function recordItems(
     const text = decodeUtf8(bytes);
     if (text === undefined) entries.push({ place, reason: NOT_UTF8 });
     else if (text.trim() === '') continue;
-    else if (source.kind === 'jsonl') entries.push(jsonItem(text, place));
+    else if (source.kind === 'jsonl') entries.push(jsonItem(text, place, own));
     else entries.push({ place, segments: [{ text: text.trim() }] });
   }
   return { entries, lines };
@@ -102,7 +106,7 @@ function readWholeFile(file: string, limits: OwnOptions['limits']): Item | Skip 
 }
 
 /** A document of a JSON line; or of a value: a segment, a list of them, or `{segments, key}`. */
-export function jsonItem(text: string, place: Item['place']): Item | Skip {
+export function jsonItem(text: string, place: Item['place'], own: readonly string[] = []): Item | Skip {
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -120,10 +124,15 @@ export function jsonItem(text: string, place: Item['place']): Item | Skip {
   const segments: RawSegment[] = [];
   for (const [i, part] of (Array.isArray(list) ? (list as unknown[]) : [list]).entries()) {
     const where = Array.isArray(list) ? `segment ${i + 1}` : 'it';
-    if (!isObject(part)) return { place, reason: `${where} is not an object with text, image or audio` };
-    const known = Object.entries(part).filter(([name]) => name === 'text' || name === 'image' || name === 'audio');
-    if (known.length === 0) return { place, reason: `${where} has none of text, image, audio` };
+    const kinds = ['text', 'image', 'audio', ...own];
+    if (!isObject(part)) return { place, reason: `${where} is not an object with ${kinds.join(' or ')}` };
+    const known = Object.entries(part).filter(([name]) => kinds.includes(name));
+    if (known.length === 0) return { place, reason: `${where} has none of ${kinds.join(', ')}` };
     for (const [name, content] of known) {
+      if (own.includes(name)) {
+        segments.push({ own: { modality: name, value: content } });
+        continue;
+      }
       if (typeof content !== 'string') {
         const is = content === null ? 'null' : Array.isArray(content) ? 'a list' : `a ${typeof content}`;
         return { place, reason: `${where}: ${name} is ${is}, not a text` };

@@ -1,6 +1,7 @@
 import { MotError } from '../../errors.js';
 import type { Tokenizers } from '../../modalities/document.js';
 import { ImageTokenizer } from '../../modalities/image/patch_codebook.js';
+import { ModuleTokenizer } from '../../modalities/module.js';
 import { randomKey, randomUniform } from '../../modalities/random.js';
 import { SpeechTokenizer } from '../../modalities/speech/speech_units.js';
 import { TextTokenizer } from '../../modalities/text/bpe.js';
@@ -35,15 +36,16 @@ export async function sampleSources(
   progress: PrepareProgress,
 ): Promise<Sample> {
   const stage = progress.stage('sample', sources.length);
-  const all: Sample = { texts: [], pictures: [], sounds: [], items: 0 };
+  const all: Sample = { texts: [], pictures: [], sounds: [], own: {}, items: 0 };
   let characters = 0;
   let pixels = 0;
   let seconds = 0;
-  const take = ({ texts, pictures, sounds }: Sample): void => {
+  const take = ({ texts, pictures, sounds, own }: Sample): void => {
     for (const text of texts) if ((characters += text.length) <= MOST_TEXT) all.texts.push(text);
     for (const picture of pictures) if ((pixels += picture.data.length) <= MOST_PICTURES) all.pictures.push(picture);
     for (const sound of sounds)
       if ((seconds += sound.samples.length / sound.sampleRate) <= MOST_SECONDS) all.sounds.push(sound);
+    for (const [name, values] of Object.entries(own)) (all.own[name] ??= []).push(...values);
   };
   for (const source of sources) {
     let items = 0;
@@ -62,7 +64,7 @@ export async function sampleSources(
         .run('sample', { task, options, limit: options.sample }, { silence: SILENCE })
         .catch((error: unknown): Sample => {
           if (!(error instanceof MotError && error.code === 'ERR_LIMIT')) throw error;
-          return { texts: [], pictures: [], sounds: [], items: 0, skip: { place: {}, reason: error.message } };
+          return { texts: [], pictures: [], sounds: [], own: {}, items: 0, skip: { place: {}, reason: error.message } };
         });
       sample.catch(() => {}); // Told when its turn comes.
       window.push({ task, sample });
@@ -137,8 +139,8 @@ export async function learnTokenizers(
   progress: PrepareProgress,
 ): Promise<Tokenizers> {
   const { seed, modalities } = options;
-  const { text, image, speech } = options.tokenizers;
-  const wanted = (name: 'image' | 'speech', material: readonly unknown[]): boolean => {
+  const { text, image, speech, own } = options.tokenizers;
+  const wanted = (name: string, material: readonly unknown[]): boolean => {
     if (!(modalities?.includes(name) ?? material.length > 0)) return false;
     if (material.length > 0) return true;
     throw new MotError(
@@ -148,30 +150,47 @@ export async function learnTokenizers(
   };
   const withImage = wanted('image', sample.pictures);
   const withSpeech = wanted('speech', sample.sounds);
-  const stage = progress.stage('tokenizers', 1 + Number(withImage) + Number(withSpeech));
+  const withOwn = Object.keys(own).filter((name) => wanted(name, sample.own[name] ?? []));
+  const stage = progress.stage('tokenizers', 1 + Number(withImage) + Number(withSpeech) + withOwn.length);
+  const fromModule = async (
+    modality: string,
+    { module, options }: { module: string; options?: unknown },
+    samples: readonly unknown[],
+    raw: { pictureSize?: number } = {},
+  ): Promise<ModuleTokenizer> => {
+    const state = await pool.run('createModule', { module, context: { modality, options, samples, seed } });
+    return ModuleTokenizer.of(modality, module, state, raw);
+  };
   const done = <T>(value: T): T => {
     stage.advance();
     return value;
   };
-  const [textTokenizer, imageTokenizer, speechTokenizer] = await Promise.all([
+  const learnImage = async (): Promise<ImageTokenizer | ModuleTokenizer> => {
+    const { module, options: given, size, patch, codes, stages } = image;
+    if (module !== undefined)
+      return fromModule('image', { module, options: given }, sample.pictures, { pictureSize: size });
+    const trained = { pictureSize: size, patchSize: patch, codes, stages, seed };
+    return ImageTokenizer.fromTensors(await pool.run('trainImage', { pictures: sample.pictures, options: trained }));
+  };
+  const learnSpeech = async (): Promise<SpeechTokenizer | ModuleTokenizer> => {
+    const { module, options: given, units } = speech;
+    if (module !== undefined) return fromModule('speech', { module, options: given }, sample.sounds);
+    return SpeechTokenizer.fromTensors(
+      await pool.run('trainSpeech', { sounds: sample.sounds, options: { units, seed } }),
+    );
+  };
+  const [textTokenizer, imageTokenizer, speechTokenizer, ...ownTokenizers] = await Promise.all([
     textOf(sample.texts, text, pool).then(done),
-    withImage &&
-      pool
-        .run('trainImage', {
-          pictures: sample.pictures,
-          options: { pictureSize: image.size, patchSize: image.patch, codes: image.codes, stages: image.stages, seed },
-        })
-        .then((tensors) => done(ImageTokenizer.fromTensors(tensors))),
-    withSpeech &&
-      pool
-        .run('trainSpeech', { sounds: sample.sounds, options: { units: speech.units, seed } })
-        .then((tensors) => done(SpeechTokenizer.fromTensors(tensors))),
+    withImage && learnImage().then(done),
+    withSpeech && learnSpeech().then(done),
+    ...withOwn.map((name) => fromModule(name, own[name]!, sample.own[name]!).then(done)),
   ]);
   stage.end();
   return {
     text: textTokenizer,
     ...(imageTokenizer ? { image: imageTokenizer } : {}),
     ...(speechTokenizer ? { speech: speechTokenizer } : {}),
+    ...Object.fromEntries(ownTokenizers.map((tokenizer) => [tokenizer.modality, tokenizer])),
   };
 }
 

@@ -1,6 +1,8 @@
 import path from 'node:path';
 import { joinSpans, type Span } from '../../modalities/document.js';
 import { ImageTokenizer, type ImageTokenizerOptions } from '../../modalities/image/patch_codebook.js';
+import { MotError } from '../../errors.js';
+import { importModality, type ModuleContext } from '../../modalities/module.js';
 import { loadTokenizers, type Tokenizers } from '../../modalities/registry.js';
 import { SpeechTokenizer, type SpeechTokenizerOptions } from '../../modalities/speech/speech_units.js';
 import type { TensorSet } from '../../modalities/tensors.js';
@@ -42,6 +44,8 @@ export interface Sample {
   texts: string[];
   pictures: Picture[];
   sounds: Sound[];
+  /** Of modalities of the user's own. */
+  own: Record<string, unknown[]>;
   /** Usable items looked at, of any split. */
   items: number;
   /** The first that could not be used. */
@@ -56,6 +60,8 @@ export interface OwnTasks {
   trainText: { task: { texts: string[]; options: BpeOptions }; result: BpeModel };
   trainImage: { task: { pictures: Picture[]; options: ImageTokenizerOptions }; result: TensorSet };
   trainSpeech: { task: { sounds: Sound[]; options: SpeechTokenizerOptions }; result: TensorSet };
+  /** The state of a tokenizer that a module makes. */
+  createModule: { task: { module: string; context: ModuleContext<unknown> }; result: unknown };
 }
 
 // A broken Parquet file can fail in several columns at once; the first failure is the task's, nobody waits for the others.
@@ -67,11 +73,21 @@ serveTasks<OwnTasks>({
   trainText: ({ texts, options }) => trainBpe(texts, options),
   trainImage: ({ pictures, options }) => ImageTokenizer.train(pictures, options).toTensors(),
   trainSpeech: ({ sounds, options }) => SpeechTokenizer.train(sounds, options).toTensors(),
+  createModule: async ({ module, context }) => {
+    const made = await importModality(module);
+    try {
+      // As the data set keeps it.
+      return JSON.parse(JSON.stringify((await made.create(context)) ?? null)) as unknown;
+    } catch (cause) {
+      const { message } = cause as Error;
+      throw new MotError('ERR_CONFIG', `${module}: create for ${context.modality} failed: ${message}`, { cause });
+    }
+  },
 });
 
 function mediaOptions(task: Task, item: Item, { sources, tokenizers, limits }: OwnOptions): MediaOptions {
   const root = sources[task.source]!.root ?? path.dirname(item.place.file ?? task.file);
-  return { image: tokenizers.image, limits, root };
+  return { image: tokenizers.image, own: tokenizers.own, limits, root };
 }
 
 /** Split of an item: 0 train, 1 validation, 2 heldout. */
@@ -80,9 +96,13 @@ function splitOf(hash: ItemHash, { split }: OwnOptions): number {
   return hash.split < split.validation + split.heldout ? 2 : 0;
 }
 
+function emptySample(): Sample {
+  return { texts: [], pictures: [], sounds: [], own: {}, items: 0 };
+}
+
 async function takeSample(task: Task, options: OwnOptions, limit: number): Promise<Sample> {
-  const sample: Sample = { texts: [], pictures: [], sounds: [], items: 0 };
-  const { entries } = await readTask(task, options.sources[task.source]!, options.limits);
+  const sample = emptySample();
+  const { entries } = await readTask(task, options);
   const wanted = options.modalities;
   for (const entry of entries) {
     if (sample.items >= limit) break;
@@ -109,6 +129,7 @@ async function takeSample(task: Task, options: OwnOptions, limit: number): Promi
         if ('text' in raw) sample.texts.push(raw.text);
         else if ('image' in raw) sample.pictures.push(raw.image);
         else if ('speech' in raw) sample.sounds.push(raw.speech);
+        else for (const [name, value] of Object.entries(raw)) (sample.own[name] ??= []).push(value);
       }
     } catch (error) {
       if (!(error instanceof BadItem)) throw error;
@@ -124,7 +145,7 @@ async function encodeTask(task: Task, context: EncodeContext): Promise<EncodedTa
   const { options, vocabulary, folder, tokenizers } = context;
   const known = await (loaded ??= loadTokenizers(folder, { tokenizers, vocabulary }));
   const source = options.sources[task.source]!;
-  const { entries, lines } = await readTask(task, source, options.limits);
+  const { entries, lines } = await readTask(task, options);
   const documents: { token: Int32Array; modality: Uint8Array; split: number; copies: number }[] = [];
   const skips: Skip[] = [];
   let items = 0;
