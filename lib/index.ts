@@ -36,6 +36,7 @@ export {
   type ModelOptions,
   type Output,
   type PlanEntry,
+  type Snapshot,
   type StepResult,
   type TensorKind,
   type TensorShape,

@@ -6,7 +6,8 @@ import type { Fit, TrainingMemory } from '../model/fit.js';
 import type { TokenFlops } from '../model/flops.js';
 import type { PlanEntry } from '../model/model.js';
 import type { ParameterCount } from '../model/parameters.js';
-import { bytes, table } from './common.js';
+import { bytes } from '../units.js';
+import { table } from './common.js';
 
 /** What `mot describe` has found out. */
 export interface Description {

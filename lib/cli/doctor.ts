@@ -5,7 +5,8 @@ import { pathToFileURL } from 'node:url';
 import { findDataPackages } from '../data/emoji/packages.js';
 import { machineMemory } from '../machine.js';
 import { packageRoot, packageVersion } from '../package.js';
-import { bytes, printJson, table } from './common.js';
+import { bytes } from '../units.js';
+import { printJson, table } from './common.js';
 
 /** Adds `mot doctor`. */
 export function registerDoctor(program: Command): void {

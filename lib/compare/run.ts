@@ -22,6 +22,7 @@ const FREE_KEYS = new Set([
   'out',
   'data.dataset', // The fingerprint is compared instead.
   'train.checkpoint_every',
+  'train.checkpoint_copy',
   'train.keep_checkpoints',
   'train.threads',
 ]);

@@ -59,9 +59,14 @@ export function isGroup(value: unknown): value is Record<string, unknown> {
  * Puts `key=value` overrides over a config: keys dotted (`model.d_model=128`), values as in YAML (`null`, `[1, 2]`,
  * `text`). The source is left as it was.
  *
+ * @param alternatives Dotted keys that say the same in two ways: an override of one takes the place of the other, too.
  * @throws MotError ERR_USAGE for one without `=`, or a key that goes through something that is not a group.
  */
-export function applyOverrides(source: ConfigSource, overrides: readonly string[]): ConfigSource {
+export function applyOverrides(
+  source: ConfigSource,
+  overrides: readonly string[],
+  alternatives: readonly (readonly [string, string])[] = [],
+): ConfigSource {
   const value = structuredClone(source.value);
   const set = new Set<string>();
   for (const override of overrides) {
@@ -90,6 +95,10 @@ export function applyOverrides(source: ConfigSource, overrides: readonly string[
     define(group, keys.at(-1)!, parsed);
     set.add(name);
   }
+  for (const [one, other] of alternatives) {
+    if (set.has(one) && !set.has(other)) remove(value, other);
+    if (set.has(other) && !set.has(one)) remove(value, one);
+  }
   const where = (path: KeyPath): string => {
     const name = path.map(String);
     for (let length = name.length; length > 0; length--) {
@@ -104,6 +113,14 @@ export function applyOverrides(source: ConfigSource, overrides: readonly string[
 // `__proto__` in a file or override is a key like any other (and then an unknown one).
 function own(group: Record<string, unknown>, key: string): unknown {
   return Object.hasOwn(group, key) ? group[key] : undefined;
+}
+
+/** Removes a dotted key, where it is. */
+function remove(value: Record<string, unknown>, name: string): void {
+  const keys = name.split('.');
+  let group: unknown = value;
+  for (const key of keys.slice(0, -1)) group = isGroup(group) ? own(group, key) : undefined;
+  if (isGroup(group)) delete group[keys.at(-1)!];
 }
 
 function define(group: Record<string, unknown>, key: string, value: unknown): void {

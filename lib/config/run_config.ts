@@ -13,6 +13,9 @@ import { trainConfigSchema } from './train_config.js';
 /** The name of the embedded data set; `data.dataset` is a folder otherwise. */
 export const EMBEDDED = 'emoji';
 
+/** Two ways to give the size of a step. */
+const ALTERNATIVES = [['train.sequences', 'train.batch_tokens']] as const;
+
 /** How messages call the model of a run config. */
 const MODEL = 'model of the run config';
 
@@ -67,7 +70,10 @@ export type RunConfig = z.output<typeof runConfigSchema>;
  *   known one.
  */
 export function readRunConfig(path: string, overrides: readonly string[] = []): RunConfig {
-  return parseRunConfig(applyOverrides(readConfigFile(path), overrides), `runs/${basename(path, extname(path))}`);
+  return parseRunConfig(
+    applyOverrides(readConfigFile(path), overrides, ALTERNATIVES),
+    `runs/${basename(path, extname(path))}`,
+  );
 }
 
 /** The run config of a preset: its model, its batch and optimiser, and overrides. MotError as `readRunConfig`. */
@@ -78,7 +84,7 @@ export function readPreset(name: string, overrides: readonly string[] = []): Run
     // So that settings of diffusion have their place.
     ...(findPreset(name)?.model.diffusion ? { data: { prepare: { latents: {} } } } : {}),
   };
-  return parseRunConfig(applyOverrides({ value, where: () => '' }, overrides), `runs/${name}`);
+  return parseRunConfig(applyOverrides({ value, where: () => '' }, overrides, ALTERNATIVES), `runs/${name}`);
 }
 
 /** The same from values in memory. */
@@ -132,6 +138,8 @@ export function withPresets({ value, where }: ConfigSource): Record<string, unkn
         `run config: ${where([part, 'preset'])}${part}.preset: there is no preset ${show(name)}; ${presetHint(name)}.`,
       );
     all[part] = { ...keysOf(preset), ...over };
+    if (part === 'train' && over['batch_tokens'] !== undefined && over['sequences'] === undefined)
+      delete (all[part] as Record<string, unknown>)['sequences'];
   }
   return all;
 }

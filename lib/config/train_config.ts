@@ -2,6 +2,11 @@ import { z } from 'zod';
 import { CHECKPOINTING } from './checkpointing.js';
 import { SCHEDULES } from './schedules.js';
 
+const CHECKPOINT_COPY = ['auto', 'always', 'never'] as const;
+
+/** How checkpoints are written: see `checkpoint_copy`. */
+export type CheckpointCopy = (typeof CHECKPOINT_COPY)[number];
+
 const positive = z.number().gt(0);
 const count = z.int().min(1);
 
@@ -12,8 +17,13 @@ export const trainConfigSchema = z
   .strictObject({
     /** Training steps of the whole run; the learning rate follows from it. */
     steps: count.default(1000),
-    /** Packed sequences of one step, over all micro-batches. */
-    sequences: count.default(16),
+    /** Packed sequences of one step, over all micro-batches. Default 16. */
+    sequences: count.optional(),
+    /**
+     * Tokens of one step, in the place of `sequences`: the whole number of sequences that comes nearest, at least one.
+     * The tokens that they have room for; packing leaves some of them empty.
+     */
+    batch_tokens: count.optional(),
     /** Tokens of a packed sequence; no document may be longer. */
     seq_len: count.default(512),
     /** Sequences that are computed at once: less memory, same result up to rounding. Default: all `sequences`. */
@@ -49,6 +59,11 @@ export const trainConfigSchema = z
     validation_documents: z.int().min(0).default(256),
     /** Steps between checkpoints, 0: only after the last step. */
     checkpoint_every: z.int().min(0).default(200),
+    /**
+     * Whether a checkpoint is written from a copy of weights and moments, so that training waits for the copy only:
+     * `auto`, where it takes at most half of the memory that is free; `always`; `never`, training waits for the disk.
+     */
+    checkpoint_copy: z.enum(CHECKPOINT_COPY).default('auto'),
     /** How many of the newest checkpoints stay. */
     keep_checkpoints: count.default(2),
     /** Also keep every checkpoint whose step is a multiple of this; 0: none. */
@@ -78,13 +93,22 @@ export const trainConfigSchema = z
     threads: z.int().min(0).default(0),
   })
   .superRefine((train, context) => {
-    const micro = train.micro_sequences;
-    if (micro !== undefined && train.sequences % micro !== 0)
+    const { batch_tokens, seq_len, micro_sequences: micro } = train;
+    if (train.sequences !== undefined && batch_tokens !== undefined)
+      context.addIssue({
+        code: 'custom',
+        path: ['batch_tokens'],
+        message: `sequences ${train.sequences} and batch_tokens ${batch_tokens} both give the size of a step; leave one of them out`,
+      });
+    const sequences = sequencesOf(train);
+    if (micro !== undefined && sequences % micro !== 0) {
+      const given = batch_tokens === undefined ? '' : ` (batch_tokens ${batch_tokens} / seq_len ${seq_len})`;
       context.addIssue({
         code: 'custom',
         path: ['micro_sequences'],
-        message: `${train.sequences} sequences do not divide into micro-batches of ${micro}; choose a divisor`,
+        message: `${sequences} sequences${given} do not divide into micro-batches of ${micro}; choose a divisor`,
       });
+    }
     const { keep_best, validate_every, validation_documents, checkpoint_every } = train;
     if (
       keep_best !== undefined &&
@@ -108,7 +132,19 @@ export const trainConfigSchema = z
         message: 'an exponential schedule never reaches 0; give the last rate a share of lr, such as 0.1',
       });
   })
-  .transform((train) => ({ ...train, micro_sequences: train.micro_sequences ?? train.sequences }));
+  .transform(({ batch_tokens, ...train }) => {
+    const sequences = sequencesOf({ ...train, batch_tokens });
+    return { ...train, sequences, micro_sequences: train.micro_sequences ?? sequences };
+  });
+
+function sequencesOf(train: {
+  sequences?: number | undefined;
+  batch_tokens?: number | undefined;
+  seq_len: number;
+}): number {
+  const { sequences = 16, batch_tokens, seq_len } = train;
+  return batch_tokens === undefined ? sequences : Math.max(1, Math.round(batch_tokens / seq_len));
+}
 
 /** A resolved `train` part: every key has its value. */
 export type TrainConfig = z.output<typeof trainConfigSchema>;

@@ -12,6 +12,7 @@ import type {
   NativeOutput,
   NativePlanEntry,
   NativeSession,
+  NativeSnapshot,
   NativeStepResult,
   TensorKind,
 } from '../native/types.js';
@@ -283,6 +284,21 @@ export class Model implements AsyncDisposable {
   }
 
   /**
+   * Copies tensors as they are now, to write them while training goes on: takes a copy's memory and time.
+   *
+   * @param kinds Default: the weights.
+   * @throws MotError ERR_MEMORY.
+   * @example
+   * using snapshot = await model.snapshot(['weight', 'm', 'v']);
+   * const written = snapshot.save('optimizer.safetensors', ['m', 'v']);
+   * await model.step([batch], { lr: 1e-3, step: 2 }); // not in the file
+   * await written;
+   */
+  async snapshot(kinds: readonly TensorKind[] = ['weight']): Promise<Snapshot> {
+    return new Snapshot(this.config, await this.#session.snapshot([...kinds]));
+  }
+
+  /**
    * Reads tensors that `save` wrote. All are checked before any is replaced: there, of this model's shape, finite.
    *
    * @throws MotError ERR_FILE_OPEN, ERR_FILE_FORMAT, ERR_NOT_FINITE.
@@ -308,6 +324,40 @@ export class Model implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     return this.dispose();
+  }
+}
+
+/** Tensors of a model as they were at one moment: see `Model.snapshot`. */
+export class Snapshot implements Disposable {
+  readonly #config: ModelConfig;
+  readonly #snapshot: NativeSnapshot;
+
+  /** @internal */
+  constructor(config: ModelConfig, snapshot: NativeSnapshot) {
+    this.#config = config;
+    this.#snapshot = snapshot;
+  }
+
+  /**
+   * Writes the same file as `Model.save` would have written, on a thread of its own.
+   *
+   * @throws MotError ERR_FILE_WRITE; ERR_ARGUMENT for kinds that were not copied; ERR_DISPOSED.
+   */
+  async save(
+    path: string,
+    kinds: readonly TensorKind[] = ['weight'],
+    metadata: Readonly<Record<string, string>> = {},
+  ): Promise<string> {
+    return this.#snapshot.save(path, [...kinds], { config: JSON.stringify(this.#config), ...metadata });
+  }
+
+  /** Frees its memory; a write that goes on still ends. Idempotent. */
+  dispose(): void {
+    this.#snapshot.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
   }
 }
 

@@ -212,6 +212,8 @@ export interface NativeSession {
   writeTensor(kind: TensorKind, name: string, values: Float32Array): Promise<void>;
   /** Writes every tensor of the kinds to one safetensors file (weights by name; others as `m.NAME`, ...); returns its checksum. */
   save(path: string, kinds: TensorKind[], metadata: Record<string, string>): Promise<string>;
+  /** Copies every tensor of the kinds, so that they can be written while the session goes on. */
+  snapshot(kinds: TensorKind[]): Promise<NativeSnapshot>;
   /** Reads them back; every tensor must be there with its shape, and finite. */
   load(path: string, kinds: TensorKind[]): Promise<void>;
   /** Records every op from now on; a running profile begins anew. */
@@ -220,6 +222,14 @@ export interface NativeSession {
   takeProfile(): Promise<NativeOpEvent[]>;
   /** Idempotent. Running calls are aborted, waiting ones rejected with ERR_DISPOSED; resolves when memory is released. */
   dispose(): Promise<void>;
+}
+
+/** Tensors as they were when the snapshot was taken. */
+export interface NativeSnapshot {
+  /** As NativeSession.save, on a thread that no session needs; kinds that were copied only. */
+  save(path: string, kinds: TensorKind[], metadata: Record<string, string>): Promise<string>;
+  /** Frees the memory, once writes that go on are done. Idempotent. */
+  dispose(): void;
 }
 
 export interface NativeTensorInfo {

@@ -1,9 +1,11 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, symlinkSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync, symlinkSync } from 'node:fs';
+import { mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
 import { parseWith } from '../config/parse.js';
 import { MotError } from '../errors.js';
-import { fileError, hashFile, removeQuietly, syncFolder, writeFileAtomic } from '../io/files.js';
+import * as asyncFiles from '../io/async_files.js';
+import { fileError, hashFile, removeQuietly } from '../io/files.js';
 
 /** Weights by name; their safetensors metadata `config` is the model's config as JSON. */
 export const MODEL_FILE = 'model.safetensors';
@@ -42,6 +44,8 @@ const manifestSchema = z.strictObject({
   files: z.record(z.string(), z.strictObject({ bytes: z.int().min(0), sha256: z.string().regex(/^[0-9a-f]{64}$/) })),
 });
 
+type Manifest = z.output<typeof manifestSchema>;
+
 /** Which checkpoints of a run stay; the others are removed when a new one has been written. */
 export interface Keep {
   /** How many of the newest. */
@@ -61,7 +65,8 @@ export interface Checkpoint {
 /**
  * Writes RUN/checkpoints/step-NNNNNN: everything into a folder of a temporary name, the manifest with sizes and
  * checksums last, then one rename. So a checkpoint is whole or not there, whatever stops the process. Afterwards those
- * that `keep` does not name are removed.
+ * that `keep` does not name are removed. Nothing of it holds the event loop for long: training goes on meanwhile where
+ * `save` writes a copy.
  *
  * @param save Writes MODEL_FILE and OPTIMIZER_FILE into the folder given to it.
  * @returns The checkpoint's path.
@@ -78,29 +83,32 @@ export async function writeCheckpoint(
   const name = basename(path);
   const temporary = join(parent, `.${name}.tmp-${process.pid}`);
   try {
-    rmSync(temporary, { recursive: true, force: true });
+    await rm(temporary, { recursive: true, force: true });
     // Not the run's folder: where that has vanished, a new one would hold a checkpoint without config and metrics.
-    if (!existsSync(parent)) mkdirSync(parent);
-    mkdirSync(temporary);
+    if (!existsSync(parent)) await mkdir(parent);
+    await mkdir(temporary);
     await save(temporary);
-    writeFileAtomic(join(temporary, TRAINER_FILE), `${JSON.stringify(state, null, 2)}\n`);
-    const files = Object.fromEntries(
-      readdirSync(temporary)
-        .sort()
-        .map((file) => [file, hashFile(join(temporary, file))]),
-    );
-    const manifest: z.output<typeof manifestSchema> = { format: 'mot-checkpoint', version: 1, step: state.step, files };
-    writeFileAtomic(join(temporary, MANIFEST_FILE), `${JSON.stringify(manifest, null, 2)}\n`);
+    await writeJson(join(temporary, TRAINER_FILE), state);
+    const manifest: Manifest = { format: 'mot-checkpoint', version: 1, step: state.step, files: {} };
+    for (const file of (await readdir(temporary)).sort())
+      manifest.files[file] = await asyncFiles.hashFile(join(temporary, file));
+    await writeJson(join(temporary, MANIFEST_FILE), manifest);
+    await asyncFiles.syncFolder(temporary);
     // One of the same step is either damaged (it was passed over) or was written by this very state.
-    rmSync(path, { recursive: true, force: true });
-    renameSync(temporary, path);
-    syncFolder(parent);
+    await rm(path, { recursive: true, force: true });
+    await rename(temporary, path);
+    await asyncFiles.syncFolder(parent);
   } catch (cause) {
-    removeQuietly(temporary);
+    await rm(temporary, { recursive: true, force: true }).catch(() => undefined);
     throw fileError('ERR_FILE_WRITE', `cannot write the checkpoint ${path}`, cause);
   }
-  prune(run, state.step, keep);
+  await prune(run, state.step, keep);
   return path;
+}
+
+/** Into a folder that nobody reads yet. */
+async function writeJson(path: string, value: unknown): Promise<void> {
+  await writeFile(path, `${JSON.stringify(value, null, 2)}\n`, { flush: true });
 }
 
 /** Folder of a run's checkpoint of a step, there or not. */
@@ -109,7 +117,7 @@ export function checkpointFolder(run: string, step: number): string {
 }
 
 /** Points `best` to the best checkpoint and removes those that are not to be kept. */
-function prune(run: string, step: number, keep: Keep): void {
+async function prune(run: string, step: number, keep: Keep): Promise<void> {
   const parent = join(run, 'checkpoints');
   // Later steps are damaged leftovers; they are overwritten when the run gets there, and must not count here.
   const folders = checkpointFolders(run).filter((folder) => stepOf(folder) <= step);
@@ -117,17 +125,17 @@ function prune(run: string, step: number, keep: Keep): void {
   const bestFolder = folders.find((folder) => stepOf(folder) === best);
   // The link first: it must never point to what has been removed.
   pointBestTo(parent, bestFolder && basename(bestFolder));
-  folders.slice(keep.newest).forEach((folder) => {
-    if (folder === bestFolder || (keep.every && stepOf(folder) % keep.every === 0)) return;
+  for (const folder of folders.slice(keep.newest)) {
+    if (folder === bestFolder || (keep.every && stepOf(folder) % keep.every === 0)) continue;
     // Under its name a checkpoint is whole: killed meanwhile, this leaves a temporary folder.
     const leaving = join(parent, `.${basename(folder)}.tmp-${process.pid}`);
     try {
-      renameSync(folder, leaving);
-      removeQuietly(leaving);
+      await rename(folder, leaving);
+      await rm(leaving, { recursive: true, force: true });
     } catch {
       // It stays: one too many is no reason to end a run.
     }
-  });
+  }
 }
 
 /** Makes RUN/checkpoints/best a link to a checkpoint beside it, in one rename; removes it where there is none. */

@@ -10,7 +10,8 @@ import type { ShardSource } from '../data/shard.js';
 import { MotError } from '../errors.js';
 import { Model, type ModelOptions } from '../model/model.js';
 import { BestMetric } from './best.js';
-import { MODEL_FILE, OPTIMIZER_FILE, writeCheckpoint, type Keep, type TrainerState } from './checkpoint.js';
+import { checkpointFolder, MODEL_FILE, OPTIMIZER_FILE, type Keep, type TrainerState } from './checkpoint.js';
+import { CheckpointWriter } from './checkpoint_writer.js';
 import { MetricsHook, type OnMetrics } from './hook.js';
 import { isStep, type MetricsLine } from './metrics.js';
 import { silent, type Progress } from './progress.js';
@@ -110,9 +111,8 @@ export async function runTraining(config: RunConfig, options: RunOptions = {}): 
     if (train.tensorboard) events = EventFile.open(config.out, state.step);
     const profiler =
       profile === undefined ? null : new StepProfiler(profile, model, config.train.dtype, config.train.threads);
-    let checkpoint = '';
     if (folder.checkpoint) {
-      checkpoint = folder.checkpoint.path;
+      const checkpoint = folder.checkpoint.path;
       await model.load(join(checkpoint, MODEL_FILE));
       await model.load(join(checkpoint, OPTIMIZER_FILE), ['m', 'v']);
       hook?.call({ event: 'resumed_from', step: state.step, checkpoint });
@@ -179,14 +179,17 @@ export async function runTraining(config: RunConfig, options: RunOptions = {}): 
         best?.add(line);
         last.set(isStep(line) ? 'step' : `${line.event} ${'split' in line ? line.split : ''}`, line);
       },
-      async checkpoint(now) {
-        folder.metrics.sync();
-        events?.sync();
-        checkpoint = await writeCheckpoint(config.out, now, keep, async (path) => {
-          await model.save(join(path, MODEL_FILE));
-          await model.save(join(path, OPTIMIZER_FILE), ['m', 'v']);
-        });
-      },
+      checkpoints: new CheckpointWriter({
+        model,
+        run: config.out,
+        keep,
+        copy: train.checkpoint_copy,
+        before() {
+          folder.metrics.sync();
+          events?.sync();
+        },
+        say,
+      }),
       progress,
       ...(profiler ? { profiler } : {}),
       ...(stop ? { stop } : {}),
@@ -197,7 +200,8 @@ export async function runTraining(config: RunConfig, options: RunOptions = {}): 
       out: config.out,
       step: state.step,
       finished,
-      checkpoint,
+      // The last step is always saved.
+      checkpoint: state.step === 0 ? '' : checkpointFolder(config.out, state.step),
       last: [...last.values()],
       ...(ops ? { ops } : {}),
     };

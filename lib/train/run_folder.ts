@@ -1,6 +1,7 @@
 import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
+import { isGroup } from '../config/file.js';
 import { MotError } from '../errors.js';
 import { latestCheckpoint, removeUnfinished, type Checkpoint } from './checkpoint.js';
 import { fileError, makeFolder, removeLeftovers, writeFileAtomic } from '../io/files.js';
@@ -20,12 +21,16 @@ const FREE_KEYS = new Set([
   'train.validate_every',
   'train.validation_documents',
   'train.checkpoint_every',
+  'train.checkpoint_copy',
   'train.keep_checkpoints',
   'train.keep_every',
   'train.keep_best',
   'train.tensorboard',
   'train.threads',
 ]);
+
+/** May change as well where there are no experts: those choose among the tokens of a micro-batch. */
+const SPLIT_KEY = 'train.micro_sequences';
 
 /** A run folder, open for training. */
 export interface RunFolder {
@@ -66,7 +71,7 @@ export function openRunFolder(
     throw fileError('ERR_FILE_WRITE', `cannot write into the folder ${path}`, cause);
   }
   const checkpoint = latestCheckpoint(path, warn);
-  if (checkpoint) checkContinues(checkpoint, config, fingerprint);
+  if (checkpoint) checkContinues(checkpoint, config, fingerprint, warn);
   writeFileAtomic(join(path, CONFIG_FILE), stringify(config));
   const { file: metrics, lines } = MetricsFile.open(metricsPath, checkpoint?.state.step ?? 0);
   if (checkpoint) metrics.append({ event: 'resumed_from', step: checkpoint.state.step, checkpoint: checkpoint.path });
@@ -89,22 +94,38 @@ export function changedSettings(
   fingerprint: string,
   free: ReadonlySet<string> = FREE_KEYS,
 ): string[] {
-  const before = flatten(state.config);
-  const now = flatten(config);
-  const changes = [...new Set([...before.keys(), ...now.keys()])]
-    .filter((key) => !free.has(key) && before.get(key) !== now.get(key))
-    .map((key) => `${key} was ${before.get(key) ?? 'not set'} and is now ${now.get(key) ?? 'not set'}`);
+  const changes = [...differences(state.config, config)].filter(([key]) => !free.has(key)).map(([, what]) => what);
   if (fingerprint !== state.dataset.fingerprint) changes.push('the data set is another one');
   return changes;
 }
 
-function checkContinues(checkpoint: Checkpoint, config: Record<string, unknown>, fingerprint: string): void {
-  const changes = changedSettings(checkpoint, config, fingerprint);
+function checkContinues(
+  checkpoint: Checkpoint,
+  config: Record<string, unknown>,
+  fingerprint: string,
+  warn: (sentence: string) => void,
+): void {
+  const experts = isGroup(config['model']) && config['model']['experts'] !== undefined;
+  const free = experts ? FREE_KEYS : new Set([...FREE_KEYS, SPLIT_KEY]);
+  const changes = changedSettings(checkpoint, config, fingerprint, free).map((change) =>
+    change.startsWith(`${SPLIT_KEY} `) ? `${change} (experts choose among the tokens of a micro-batch)` : change,
+  );
   if (changes.length > 0)
     throw new MotError(
       'ERR_CONFIG',
       `this config does not continue the run of ${checkpoint.path}: ${changes.join('; ')}. Set it back, or start anew with another out=DIR.`,
     );
+  const split = differences(checkpoint.state.config, config).get(SPLIT_KEY);
+  if (split !== undefined)
+    warn(`${split}: the same global batches in other parts, so results are the same up to rounding, not bit for bit.`);
+}
+
+/** A sentence part for each dotted key whose values differ. */
+function differences(before: Record<string, unknown>, now: Record<string, unknown>): Map<string, string> {
+  const [old, current] = [flatten(before), flatten(now)];
+  const keys = [...new Set([...old.keys(), ...current.keys()])].filter((key) => old.get(key) !== current.get(key));
+  const show = (value: string | undefined): string => value ?? 'not set';
+  return new Map(keys.map((key) => [key, `${key} was ${show(old.get(key))} and is now ${show(current.get(key))}`]));
 }
 
 /** Dotted keys and the JSON of their values. */

@@ -3,6 +3,7 @@ import type { CountedBatch } from '../data/packer.js';
 import type { Batch } from '../model/batch.js';
 import type { Model } from '../model/model.js';
 import type { TrainerState } from './checkpoint.js';
+import type { CheckpointWriter } from './checkpoint_writer.js';
 import { evaluate, poolLosses, type PooledLosses } from './evaluate.js';
 import type { MetricsLine, StepMetrics, ValidationMetrics } from './metrics.js';
 import { silent, type Progress } from './progress.js';
@@ -37,7 +38,7 @@ export interface Trainer {
   /** Takes every line of metrics. */
   record: (line: MetricsLine) => void;
   /** Saves model and state. */
-  checkpoint: (state: TrainerState) => Promise<void>;
+  checkpoints: Pick<CheckpointWriter, 'save' | 'check' | 'settle'>;
   progress?: Progress;
   /** Told of every step, before and after. */
   profiler?: { before(left: number): Promise<void>; after(step: number): Promise<void> };
@@ -52,14 +53,15 @@ const MOST_SKIPPED_IN_A_ROW = 5;
 
 /**
  * Trains until `steps`, or until `stop` is raised. Results depend on the batches and settings alone, never on time:
- * the same from a checkpoint as without a break. The last step is always validated and saved.
+ * the same from a checkpoint as without a break. The last step is always validated and saved. However it ends, a
+ * checkpoint that is being written is waited for.
  *
  * @returns Whether the last step was reached.
  * @throws MotError ERR_NOT_FINITE after five steps in a row whose gradients were not finite; what model, data and disk
  *   throw.
  */
 export async function runTrainer(trainer: Trainer): Promise<boolean> {
-  const { settings, state, stop, progress = silent } = trainer;
+  const { settings, state, stop, checkpoints, progress = silent } = trainer;
   if (state.step >= settings.steps) return true;
   let skippedInARow = 0;
   let saved = state.step;
@@ -69,6 +71,7 @@ export async function runTrainer(trainer: Trainer): Promise<boolean> {
   try {
     let prepared = prepare(trainer);
     while (state.step < settings.steps && !stop?.aborted) {
+      checkpoints.check();
       const batch = await prepared;
       await trainer.profiler?.before(settings.steps - state.step);
       const running = trainStep(trainer, batch);
@@ -92,13 +95,19 @@ export async function runTrainer(trainer: Trainer): Promise<boolean> {
       const asked = !metrics.skipped && (trainer.saveNow?.() ?? false);
       if (last || asked || (due(state.step, settings.checkpointEvery) && !metrics.skipped)) {
         state.elapsed = before + (performance.now() - began) / 1000;
-        await trainer.checkpoint(state);
-        saved = state.step;
-        if (asked) progress.say(`step ${state.step}: saved, as asked; training goes on.`);
+        const { step } = state;
+        const done = (): void => progress.say(`step ${step}: saved, as asked; training goes on.`);
+        await checkpoints.save(state, { last, ...(asked ? { done } : {}) });
+        saved = step;
       }
     }
     await prepared.catch(() => undefined);
-    if (saved < state.step) await trainer.checkpoint(state);
+    await checkpoints.settle();
+    if (saved < state.step) await checkpoints.save(state, { last: true });
+  } catch (error) {
+    // What has ended the run comes first; a checkpoint that is being written may still become whole.
+    await checkpoints.settle().catch((failure: Error) => progress.say(failure.message));
+    throw error;
   } finally {
     progress.stop();
   }

@@ -11,6 +11,7 @@
 #include "addon/files.h"
 #include "addon/results.h"
 #include "addon/session.h"
+#include "addon/snapshot.h"
 #include "core/thread_team.h"
 #include "cpu/backend.h"
 
@@ -18,7 +19,7 @@ namespace mot::addon {
 
 namespace {
 
-constexpr int kContractVersion = 2;  // as in lib/native/load.ts
+constexpr int kContractVersion = 3;  // as in lib/native/load.ts
 
 Napi::Value cpu(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
@@ -60,6 +61,7 @@ Napi::Value describe(const Napi::CallbackInfo& info) {
 Napi::Object install(Napi::Env env, Napi::Object exports) {
   auto environment = std::make_shared<Environment>(env);
   environment->session_class = Napi::Persistent(Session::define(env));
+  environment->snapshot_class = Napi::Persistent(Snapshot::define(env));
   environment->safetensors_class = Napi::Persistent(SafetensorsReader::define(env));
   environment->abort_class = Napi::Persistent(Abort::define(env));
   Environment::install(env, std::move(environment));

@@ -269,4 +269,14 @@ OwnedBatch to_batch(const Napi::Value& value, Slots slots, const ModelConfig& co
   return batch;
 }
 
+std::vector<TensorKind> to_kinds(const Napi::Value& value) {
+  Napi::Array list = to_array(value, "kinds");
+  std::vector<TensorKind> kinds;
+  for (uint32_t i = 0; i < list.Length(); i++) {
+    TensorKind kind = tensor_kind(to_string(list.Get(i), "kinds"));
+    if (std::find(kinds.begin(), kinds.end(), kind) == kinds.end()) kinds.push_back(kind);
+  }
+  return kinds;
+}
+
 }  // namespace mot::addon

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "addon/session_core.h"
+#include "addon/tensor_files.h"
 #include "model/model.h"
 
 namespace mot::addon {
@@ -51,5 +52,7 @@ enum class Slots { kNone, kRequired };
 // Checks that all arrays have one length; their values are checked when the batch is prepared.
 OwnedBatch to_batch(const Napi::Value& value, Slots slots, const ModelConfig& config);
 Output to_output(const Napi::Value& value);
+// Each once, in the order given.
+std::vector<TensorKind> to_kinds(const Napi::Value& value);
 
 }  // namespace mot::addon

@@ -52,6 +52,7 @@ void Environment::install(Napi::Env env, std::shared_ptr<Environment> environmen
 }
 
 void Environment::end() {
+  ending_ = true;
   {
     std::lock_guard lock(mutex_);
     ended_ = true;

@@ -3,6 +3,7 @@
 #pragma once
 #include <napi.h>
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -47,12 +48,14 @@ class Environment {
   // Long work without a session. Made at first use; JavaScript thread.
   TaskQueue& cases_queue();
   TaskQueue& files_queue();
+  // Raised when the environment ends, which waits for running tasks. Any thread.
+  const std::atomic<bool>& ending() const { return ending_; }
 
   // Sessions whose threads are to end with the environment. JavaScript thread.
   void add(std::shared_ptr<SessionCore> core);
   void remove(const std::shared_ptr<SessionCore>& core);
 
-  Napi::FunctionReference session_class, safetensors_class, abort_class;
+  Napi::FunctionReference session_class, snapshot_class, safetensors_class, abort_class;
 
  private:
   struct Settlement {
@@ -70,6 +73,7 @@ class Environment {
   std::mutex mutex_;
   std::vector<Settlement> settled_;
   bool ended_ = false;
+  std::atomic<bool> ending_{false};
   std::set<std::shared_ptr<SessionCore>> cores_;
   std::unique_ptr<TaskQueue> cases_queue_, files_queue_;
 };

@@ -106,11 +106,11 @@ Napi::Value write_safetensors_file(const Napi::CallbackInfo& info) {
     auto tensors = std::make_shared<std::vector<OwnedTensor>>();
     for (uint32_t i = 0; i < list.Length(); i++) tensors->push_back(to_tensor(list.Get(i)));
     auto metadata = to_string_map(info[2], "metadata");
-    return environment->run(environment->files_queue(), [path, tensors, metadata] {
+    return environment->run(environment->files_queue(), [path, tensors, metadata, stop = &environment->ending()] {
       std::vector<TensorToWrite> views;
       for (const OwnedTensor& t : *tensors)
         views.push_back({t.name, t.dtype, t.shape, t.data.data(), static_cast<int64_t>(t.data.size())});
-      return text(write_safetensors(path, views, metadata));
+      return text(write_safetensors(path, views, metadata, stop));
     });
   });
 }

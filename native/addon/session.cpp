@@ -26,6 +26,7 @@ Napi::Function Session::define(Napi::Env env) {
                       InstanceMethod<&Session::read_tensor>("readTensor"),
                       InstanceMethod<&Session::write_tensor>("writeTensor"),
                       InstanceMethod<&Session::save>("save"),
+                      InstanceMethod<&Session::snapshot>("snapshot"),
                       InstanceMethod<&Session::load>("load"),
                       InstanceMethod<&Session::start_profile>("startProfile"),
                       InstanceMethod<&Session::take_profile>("takeProfile"),

@@ -5,6 +5,7 @@
 
 #include "addon/results.h"
 #include "addon/session.h"
+#include "addon/snapshot.h"
 #include "addon/tensor_files.h"
 #include "core/error.h"
 
@@ -292,21 +293,20 @@ Napi::Value Session::write_tensor(const Napi::CallbackInfo& info) {
   });
 }
 
-static std::vector<TensorKind> to_kinds(const Napi::Value& value) {
-  Napi::Array list = to_array(value, "kinds");
-  std::vector<TensorKind> kinds;
-  for (uint32_t i = 0; i < list.Length(); i++) {
-    TensorKind kind = tensor_kind(to_string(list.Get(i), "kinds"));
-    if (std::find(kinds.begin(), kinds.end(), kind) == kinds.end()) kinds.push_back(kind);
-  }
-  return kinds;
-}
-
 Napi::Value Session::save(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
     return call(info.Env(), [path = to_path(info[0], "path"), kinds = to_kinds(info[1]),
-                             metadata = to_string_map(info[2], "metadata")](Model& model, const AbortFlag&) {
-      return text(save_tensors(model, path, kinds, metadata));
+                             metadata = to_string_map(info[2], "metadata")](Model& model, const AbortFlag& abort) {
+      return text(save_tensors(model, path, kinds, metadata, abort));
+    });
+  });
+}
+
+Napi::Value Session::snapshot(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    return call(info.Env(), [kinds = to_kinds(info[0]), core = core_.get(), environment = environment_.get()](
+                                Model& model, const AbortFlag&) {
+      return Snapshot::make(environment, std::make_shared<TensorCopy>(model, kinds, core->threads()));
     });
   });
 }

@@ -45,6 +45,7 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
   // Facts that any thread may read once create() is done.
   const ModelConfig& config() const { return config_; }
   const Limits& limits() const { return options_.limits; }
+  int threads() const { return options_.threads; }
   const std::vector<WeightInfo>& tensors() const { return tensors_; }
   const std::vector<PlanEntry>& plan() const { return plan_; }
   int64_t arena_bytes() const { return arena_bytes_; }

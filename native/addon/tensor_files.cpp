@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "core/thread_team.h"
 #include "io/safetensors.h"
 
 namespace mot::addon {
@@ -41,6 +42,13 @@ void read_pieces(const SafetensorsFile& file, const TensorInfo& tensor, int64_t 
     if (bf16) std::transform(halves.begin(), halves.begin() + n, values.begin(), f32_from_bf16);
     each(first, values.data(), n);
   }
+}
+
+void add_tensors(std::vector<TensorToWrite>& tensors, const std::vector<WeightInfo>& weights, TensorKind kind,
+                 const float* data) {
+  for (const WeightInfo& weight : weights)
+    tensors.push_back({prefix(kind) + weight.name, "F32", weight.shape, data + weight.offset,
+                       weight.count * static_cast<int64_t>(sizeof(float))});
 }
 
 const TensorInfo& require(const SafetensorsFile& file, const std::string& path, const std::string& name,
@@ -86,15 +94,47 @@ void check_finite(const std::string& name, const float* values, int64_t count) {
 }
 
 std::string save_tensors(Model& model, const std::string& path, const std::vector<TensorKind>& kinds,
-                         const std::vector<std::pair<std::string, std::string>>& metadata) {
+                         const std::vector<std::pair<std::string, std::string>>& metadata,
+                         const std::atomic<bool>& stop) {
+  std::vector<TensorToWrite> tensors;
+  for (TensorKind kind : kinds) add_tensors(tensors, model.weights().all(), kind, tensor_data(model, kind));
+  return write_safetensors(path, tensors, metadata, &stop);
+}
+
+TensorCopy::TensorCopy(Model& model, const std::vector<TensorKind>& kinds, int threads)
+    : weights_(model.weights().all()), kinds_(kinds), flat_count_(model.weights().flat_count()) {
+  constexpr int64_t kPiece = int64_t{1} << 20;  // elements
+  const int64_t array_bytes = flat_count_ * static_cast<int64_t>(sizeof(float));
+  std::vector<const float*> sources;
+  for (TensorKind kind : kinds) sources.push_back(tensor_data(model, kind));
+  const auto count = static_cast<int64_t>(kinds.size());
+  try {
+    arena_ = Arena(count * array_bytes);
+  } catch (const Error&) {
+    throw errorf("ERR_MEMORY", "a copy of the model's tensors needs %.2f GiB, which the system refused.",
+                 static_cast<double>(count * array_bytes) / (1ull << 30));
+  }
+  auto* target = reinterpret_cast<float*>(arena_.data());
+  const int64_t pieces = (flat_count_ + kPiece - 1) / kPiece;
+  // On all threads: most of the time goes into the first touch of the copy's pages.
+  parallel_for(threads, count * pieces, [&](int64_t task, int) {
+    const int64_t array = task / pieces, first = task % pieces * kPiece;
+    const float* source = sources[static_cast<size_t>(array)] + first;
+    std::copy(source, source + std::min(kPiece, flat_count_ - first), target + array * flat_count_ + first);
+  });
+}
+
+std::string TensorCopy::save(const std::string& path, const std::vector<TensorKind>& kinds,
+                             const std::vector<std::pair<std::string, std::string>>& metadata,
+                             const std::atomic<bool>& stop) const {
   std::vector<TensorToWrite> tensors;
   for (TensorKind kind : kinds) {
-    const float* data = tensor_data(model, kind);
-    for (const WeightInfo& weight : model.weights().all())
-      tensors.push_back({prefix(kind) + weight.name, "F32", weight.shape, data + weight.offset,
-                         weight.count * static_cast<int64_t>(sizeof(float))});
+    const auto at = std::find(kinds_.begin(), kinds_.end(), kind) - kinds_.begin();
+    if (at == static_cast<int64_t>(kinds_.size()))
+      throw errorf("ERR_ARGUMENT", "the snapshot was taken without tensors of this kind; name it when taking one.");
+    add_tensors(tensors, weights_, kind, reinterpret_cast<const float*>(arena_.data()) + at * flat_count_);
   }
-  return write_safetensors(path, tensors, metadata);
+  return write_safetensors(path, tensors, metadata, &stop);
 }
 
 void load_tensors(Model& model, const std::string& path, const std::vector<TensorKind>& kinds) {

@@ -1,6 +1,7 @@
 // The safetensors format (https://github.com/huggingface/safetensors): 8 bytes of header length, a JSON header, data.
 // Reading maps the file and trusts nothing in it; writing goes to a temporary name, is synced, then renamed.
 #pragma once
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -50,8 +51,10 @@ int dtype_bits(const std::string& dtype);
 // Written to a temporary name beside `path`, synced, renamed, the folder synced. On any failure the temporary is
 // removed and Error("ERR_FILE_WRITE") says what failed (a full disk, a folder that cannot be written). Arguments that
 // do not make a valid file (sizes that do not match, names that come twice or are not UTF-8) are Error("ERR_ARGUMENT").
-// Returns the CRC-32 (of zlib, gzip) of the whole file as 8 hexadecimal digits.
+// `stop`, where given, is looked at between pieces; once it is raised the temporary is removed and Error("ERR_ABORTED")
+// thrown. Returns the CRC-32 (of zlib, gzip) of the whole file as 8 hexadecimal digits.
 std::string write_safetensors(const std::string& path, const std::vector<TensorToWrite>& tensors,
-                              const std::vector<std::pair<std::string, std::string>>& metadata);
+                              const std::vector<std::pair<std::string, std::string>>& metadata,
+                              const std::atomic<bool>* stop = nullptr);
 
 }  // namespace mot

@@ -66,7 +66,7 @@ std::string header_of(const std::vector<TensorToWrite>& tensors,
 // A file under a temporary name that becomes `path` only by commit().
 class AtomicFile {
  public:
-  explicit AtomicFile(const std::string& path) : path_(path) {
+  AtomicFile(const std::string& path, const std::atomic<bool>* stop) : path_(path), stop_(stop) {
     // Names differ by process and by time; a name that is taken (other thread, left by a crash) is passed over.
     auto now = std::chrono::steady_clock::now().time_since_epoch().count();
     for (int attempt = 0; fd_ < 0; attempt++) {
@@ -91,6 +91,7 @@ class AtomicFile {
     constexpr int64_t kPiece = int64_t{1} << 20;  // still in the cache when the checksum has read it
     auto p = static_cast<const char*>(data);
     while (bytes > 0) {
+      if (stop_ && *stop_) throw Error("ERR_ABORTED", "writing " + path_ + " was aborted.");
       int64_t piece = std::min(bytes, kPiece);
       crc_.add(p, static_cast<size_t>(piece));
       for (int64_t done = 0; done < piece;) {
@@ -146,6 +147,7 @@ class AtomicFile {
   }
 
   std::string path_, temporary_;
+  const std::atomic<bool>* stop_;
   int fd_ = -1;
   Crc32 crc_;
 };
@@ -153,11 +155,12 @@ class AtomicFile {
 }  // namespace
 
 std::string write_safetensors(const std::string& path, const std::vector<TensorToWrite>& tensors,
-                              const std::vector<std::pair<std::string, std::string>>& metadata) {
+                              const std::vector<std::pair<std::string, std::string>>& metadata,
+                              const std::atomic<bool>* stop) {
   std::string header = header_of(tensors, metadata);
   uint8_t prefix[8];
   for (size_t i = 0; i < 8; i++) prefix[i] = static_cast<uint8_t>(header.size() >> (8 * i));
-  AtomicFile file(path);
+  AtomicFile file(path, stop);
   file.write(prefix, 8);
   file.write(header.data(), static_cast<int64_t>(header.size()));
   for (const TensorToWrite& tensor : tensors) file.write(tensor.data, tensor.bytes);

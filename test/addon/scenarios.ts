@@ -1,5 +1,6 @@
 // Lives of processes and worker threads that use the addon; run by lifecycle.test.ts in processes of their own, so that a
 // crash shows as an exit status. Argument: the name of a scenario.
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -27,6 +28,15 @@ const scenarios: Record<string, () => Promise<void>> = {
     const model = await Model.create(SLOW, { device: 'reference', tokens: 128 });
     void model.step([makeBatch(128, 300)], { lr: 1e-3, step: 1 });
     await sleep(30);
+    process.exit(7);
+  },
+
+  /** A copy of 70 MB is being written into the folder given. */
+  async exitsInAWrite() {
+    const model = await Model.create({ ...TINY, vocab: 100_000, d_model: 64 }, { tokens: 8, seed: null });
+    const snapshot = await model.snapshot(['weight', 'm', 'v']);
+    void snapshot.save(join(process.argv[3]!, 'model.safetensors'), ['weight', 'm', 'v']);
+    await sleep(5);
     process.exit(7);
   },
 

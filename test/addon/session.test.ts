@@ -141,6 +141,35 @@ test('save and load give the same bits, and training goes on as if nothing had b
   expect(other.config).toEqual(a.config);
 });
 
+test('a snapshot is saved as the model was, while training goes on', async () => {
+  const [now, later] = [join(folder, 'now.safetensors'), join(folder, 'later.safetensors')];
+  const kinds = ['weight', 'm', 'v'] as const;
+  await using model = await Model.create(TINY, { tokens: 32, seed: 5 });
+  const batch = makeBatch(32);
+  await model.step([batch], step(1));
+  const crc = await model.save(now, kinds);
+  const snapshot = await model.snapshot(kinds);
+  await model.step([batch], step(2));
+  const saved = snapshot.save(later, kinds);
+  await model.step([batch], step(3));
+  snapshot.dispose();
+  snapshot.dispose();
+  expect(await saved).toBe(crc);
+  expect(readFileSync(later).equals(readFileSync(now))).toBe(true);
+  expect((await errorOf(snapshot.save(later, kinds))).code).toBe('ERR_DISPOSED');
+  using weights = await model.snapshot();
+  expect((await errorOf(weights.save(later, ['m']))).message).toMatch(/taken without tensors of this kind/);
+  expect((await errorOf(weights.save(join(folder, 'no', 'folder')))).code).toBe('ERR_FILE_WRITE');
+  // One that outlives its model.
+  await model.dispose();
+  const last = join(folder, 'last.safetensors');
+  await weights.save(last);
+  await using again = await Model.create(TINY, { tokens: 32, seed: null });
+  await again.load(last);
+  await using inference = await Model.create(TINY, { tokens: 8, training: false });
+  expect((await errorOf(inference.snapshot(['m']))).code).toBe('ERR_ARGUMENT');
+});
+
 test('load replaces nothing unless everything is right', async () => {
   const path = join(folder, 'broken.safetensors');
   await using model = await Model.create(TINY, { tokens: 8 });

@@ -2,10 +2,12 @@ import { describe, expect, test } from '@jest/globals';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import { applyOverrides, parseConfigText, readConfigFile } from '../../lib/config/file.js';
 import { nearest } from '../../lib/config/nearest.js';
 import { parseWith } from '../../lib/config/parse.js';
+import { readPreset, readRunConfig } from '../../lib/config/run_config.js';
 import { trainConfigSchema } from '../../lib/config/train_config.js';
 import { MotError } from '../../lib/errors.js';
 
@@ -109,6 +111,45 @@ describe('config files', () => {
   });
 });
 
+describe('batch_tokens', () => {
+  const train = (value: object): z.output<typeof trainConfigSchema> => parseWith(schema, { train: value }, 'c').train;
+
+  test.each([
+    [8192, 16],
+    [8000, 16],
+    [7935, 15],
+    [1, 1],
+  ])('%d tokens of 512 a sequence are %d sequences', (batch_tokens, sequences) => {
+    const resolved = train({ batch_tokens, seq_len: 512 });
+    expect(resolved).toMatchObject({ sequences, micro_sequences: sequences });
+    // What a run writes down can be read again.
+    expect(resolved).not.toHaveProperty('batch_tokens');
+    expect(train(resolved)).toEqual(resolved);
+  });
+
+  test('micro-batches divide it', () => {
+    expect(train({ batch_tokens: 8192, seq_len: 512, micro_sequences: 4 })).toMatchObject({
+      sequences: 16,
+      micro_sequences: 4,
+    });
+    expect(errorOf(() => train({ batch_tokens: 8192, seq_len: 512, micro_sequences: 3 })).message).toContain(
+      '16 sequences (batch_tokens 8192 / seq_len 512) do not divide into micro-batches of 3',
+    );
+    expect(errorOf(() => train({ batch_tokens: 8192, sequences: 16 })).message).toContain('leave one of them out');
+  });
+
+  test('it takes the place of the sequences of a preset, and of those of a file when it is an override', () => {
+    const preset = 'chameleon-37m-mot';
+    const { seq_len } = readPreset(preset).train;
+    expect(readPreset(preset, [`train.batch_tokens=${3 * seq_len}`]).train.sequences).toBe(3);
+    const recipe = fileURLToPath(new URL('../../../recipes/start.yaml', import.meta.url));
+    expect(readRunConfig(recipe, ['train.batch_tokens=4096']).train).toMatchObject({
+      sequences: 8,
+      micro_sequences: 8,
+    });
+  });
+});
+
 describe('overrides', () => {
   const source = parseConfigText('model:\n  d_model: 32\n', 'a.yaml');
 
@@ -135,6 +176,18 @@ describe('overrides', () => {
 
   test.each([['lr'], ['=3'], ['model.d_model.x=3'], ['a=[1']])('%s is refused', (override) => {
     expect(errorOf(() => applyOverrides(source, [override])).code).toBe('ERR_USAGE');
+  });
+
+  test('an override takes the place of what says the same in another way', () => {
+    const alternatives = [['train.sequences', 'train.batch_tokens']] as const;
+    const given = parseConfigText('train: {sequences: 4, lr: 1}', 'a.yaml');
+    const valueOf = (...overrides: string[]): unknown => applyOverrides(given, overrides, alternatives).value;
+    expect(valueOf('train.batch_tokens=99')).toEqual({ train: { batch_tokens: 99, lr: 1 } });
+    expect(valueOf('train.sequences=5')).toEqual({ train: { sequences: 5, lr: 1 } });
+    expect(valueOf('train.sequences=5', 'train.batch_tokens=99')).toEqual({
+      train: { sequences: 5, batch_tokens: 99, lr: 1 },
+    });
+    expect(given.value).toEqual({ train: { sequences: 4, lr: 1 } });
   });
 
   test('__proto__ is an unknown key', () => {

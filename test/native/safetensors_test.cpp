@@ -6,11 +6,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 
 #include "core/error.h"
 #include "io/crc32.h"
@@ -227,6 +229,27 @@ TEST_F(Safetensors, AFileCutShortAfterOpeningIsAnErrorOnRead) {
   SafetensorsFile file(path("a"));
   fs::resize_file(path("a"), 1000);
   EXPECT_THROW(file.read(file.tensors()[0], 0, 400'000, values.data()), Error);
+}
+
+TEST_F(Safetensors, AWriteThatIsStoppedLeavesTheOldFileAndNoTemporary) {
+  std::vector<float> values(1'000'000, 1.0f);
+  const std::vector<TensorToWrite> tensors{{"a", "F32", {1'000'000}, values.data(), 4'000'000}};
+  std::atomic<bool> stop{false};
+  const std::string crc = write_safetensors(path("a"), tensors, {}, &stop);
+  EXPECT_EQ(crc, write_safetensors(path("b"), tensors, {}));
+  values[0] = 2;
+  stop = true;
+  try {
+    write_safetensors(path("a"), tensors, {}, &stop);
+    ADD_FAILURE() << "written";
+  } catch (const Error& error) {
+    EXPECT_STREQ(error.code(), "ERR_ABORTED");
+  }
+  SafetensorsFile file(path("a"));
+  float first = 0;
+  file.read(file.tensors()[0], 0, 4, &first);
+  EXPECT_EQ(first, 1.0f);
+  EXPECT_EQ(std::distance(fs::directory_iterator(fs::path(path("a")).parent_path()), {}), 2);
 }
 
 // Writing must fail with ERR_FILE_WRITE, say `remedy`, and leave nothing behind.

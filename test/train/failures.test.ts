@@ -79,10 +79,30 @@ test('so does one of the metrics, in the middle of a line', async () => {
 test('a run folder that vanishes while training ends the run, and is not made anew', async () => {
   const name = 'vanished';
   const progress = atStep(20, () => rmSync(job.out(name), { recursive: true }));
-  await expect(job.train(name, [], { progress })).rejects.toMatchObject({
+  // No checkpoint is being written that could come in the way of removing.
+  await expect(job.train(name, ['train.checkpoint_every=0'], { progress })).rejects.toMatchObject({
     code: 'ERR_FILE_WRITE',
     message: expect.stringMatching(/metrics\.jsonl was removed, moved or replaced/),
   });
+  expect(existsSync(job.out(name))).toBe(false);
+});
+
+test('so does one that vanishes while a checkpoint is written from a copy', async () => {
+  const name = 'vanished-behind';
+  let going = 0;
+  const progress = {
+    ...silent,
+    step({ step }: { step: number }) {
+      // The writing of step 6 has begun.
+      if (going === 0 && readdirSync(job.out(name)).includes('checkpoints')) {
+        going = step;
+        renameSync(job.out(name), job.out('gone'));
+      }
+    },
+  };
+  const training = job.train(name, ['train.checkpoint_copy=always', 'train.steps=100000'], { progress });
+  await expect(training).rejects.toMatchObject({ code: 'ERR_FILE_WRITE' });
+  expect(going).toBeGreaterThan(6);
   expect(existsSync(job.out(name))).toBe(false);
 });
 
@@ -102,7 +122,7 @@ test('a folder of checkpoints that vanishes is a sentence, too', async () => {
     rmSync(job.checkpoints(name), { recursive: true });
     writeFileSync(job.checkpoints(name), 'a file in the way');
   });
-  await expect(job.train(name, [], { progress })).rejects.toMatchObject({
+  await expect(job.train(name, ['train.checkpoint_copy=never'], { progress })).rejects.toMatchObject({
     code: 'ERR_FILE_WRITE',
     message: expect.stringMatching(/cannot write the checkpoint .*step-000024/),
   });

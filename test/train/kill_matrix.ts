@@ -82,6 +82,29 @@ async function killOnce(
   return unfinished(job, name).length > 0;
 }
 
+/** Kills a run while a later checkpoint than its first is written from a copy and a step was made meanwhile. */
+export async function killWhileGoingOn(job: TinyJob, name: string): Promise<void> {
+  const child = job.start(name, 'train.checkpoint_copy=always');
+  const exit = exitOf(child);
+  let over = false;
+  void exit.then(() => (over = true));
+  const goesOn = (): boolean => {
+    const step = Number(/\d+/.exec(unfinished(job, name).find((file) => file.startsWith('.step')) ?? '')?.[0] ?? NaN);
+    return newest(job, name) > 0 && step > newest(job, name) && lastStep(job, name) > step;
+  };
+  while (!over && !goesOn()) await sleep(1);
+  child.kill('SIGKILL');
+  expect(await exit).toMatchObject({ signal: 'SIGKILL' });
+  expect(unfinished(job, name)).toHaveLength(1);
+  const { code, stderr } = await exitOf(job.start(name, '--resume'));
+  expect({ code, stderr }).toMatchObject({ code: 0, stderr: expect.stringMatching(/resumed_from step [1-9]/) });
+  expectWhole(job, name, 1);
+}
+
+function lastStep(job: TinyJob, name: string): number {
+  return Math.max(0, ...job.lines(name).map(({ step }) => step));
+}
+
 /** Step of the newest checkpoint, 0 where there is none. */
 function newest(job: TinyJob, name: string): number {
   return Math.max(0, ...list(job, name).map((file) => Number(/^step-(\d+)$/.exec(file)?.[1] ?? 0)));

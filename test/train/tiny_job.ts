@@ -29,14 +29,14 @@ export class TinyJob {
     readonly steps: number,
   ) {}
 
-  /** Saves every 6 steps and validates every 24. */
-  static async create(steps: number): Promise<TinyJob> {
+  /** Saves every 6 steps and validates every 24. `size`: the width of its feed-forward, as in a config. */
+  static async create(steps: number, size = 'ffn_dim: 48'): Promise<TinyJob> {
     const folder = mkdtempSync(join(tmpdir(), 'mot-train-'));
     await writeTinyDataset(join(folder, 'data'));
     const config = join(folder, 'tiny.yaml');
     writeFileSync(
       config,
-      `model: {d_model: 32, n_layers: 2, n_heads: 4, head_dim: 8, ffn_dim: 48}
+      `model: {d_model: 32, n_layers: 2, n_heads: 4, head_dim: 8, ${size}}
 data: {dataset: ${JSON.stringify(join(folder, 'data'))}}
 train:
   steps: ${steps}
