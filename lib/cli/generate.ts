@@ -155,7 +155,7 @@ async function run(checkpoint: string, prompt: [PromptKind, string][], flags: Ge
     const folder = flags.out ?? 'output';
     const files = await writeDocuments(
       folder,
-      generated.map((following) => [...segments, ...following]),
+      generated.map((following) => joinTexts([...segments, ...following])),
     );
     return files.map((file) => path.join(folder, file));
   }
@@ -163,6 +163,17 @@ async function run(checkpoint: string, prompt: [PromptKind, string][], flags: Ge
   const results: string[] = [];
   for (const [i, span] of spans.entries()) results.push(await deliver(span, output, i, flags));
   return results;
+}
+
+/** The segments with neighbouring texts as one: the model goes on in the middle of the prompt's. */
+function joinTexts(segments: readonly Segment[]): Segment[] {
+  const joined: Segment[] = [];
+  for (const segment of segments) {
+    const last = joined.at(-1);
+    if (last && 'text' in last && 'text' in segment) joined[joined.length - 1] = { text: last.text + segment.text };
+    else joined.push(segment);
+  }
+  return joined;
 }
 
 /** A segment of a modality that a module made, from `name=json`. */
