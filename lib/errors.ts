@@ -16,6 +16,8 @@ export type MotErrorCode =
   | 'ERR_TENSOR_NAME'
   /** Weights or results that are NaN or infinite. */
   | 'ERR_NOT_FINITE'
+  /** A training step far worse than those before it, where the config says to stop then. */
+  | 'ERR_LOSS_SPIKE'
   /** A file that is missing or cannot be read. */
   | 'ERR_FILE_OPEN'
   /** A file that is not what it should be: truncated, hostile, foreign. */

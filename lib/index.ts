@@ -29,6 +29,7 @@ export {
   Model,
   type AdamWOptions,
   type CallOptions,
+  type StepOptions,
   type DecodeBatch,
   type Losses,
   type ModelConfig,
@@ -68,6 +69,7 @@ export { openCheckpoint, type Checkpoint, type TrainerState } from './train/chec
 export {
   isStep,
   readMetrics,
+  type AnomalyMetrics,
   type MetricsLine,
   type ResumedMetrics,
   type StepMetrics,

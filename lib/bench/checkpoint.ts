@@ -63,7 +63,16 @@ function makeTemporary(): string {
 /** As `mot train` does it, checksums and synchronisation with the disk included. */
 async function saveCheckpoint(model: Model, folder: string, step: number): Promise<void> {
   const dataset = { folder, fingerprint: '' };
-  const state: TrainerState = { step, skipped: 0, cursor: 0, seed: 0, config: {}, elapsed: 0, dataset };
+  const state: TrainerState = {
+    step,
+    skipped: 0,
+    cursor: 0,
+    seed: 0,
+    config: {},
+    recent: { loss: [], grad_norm: [], skipped: 0 },
+    elapsed: 0,
+    dataset,
+  };
   await writeCheckpoint(folder, state, { newest: 1 }, async (path) => {
     await model.save(join(path, MODEL_FILE));
     await model.save(join(path, OPTIMIZER_FILE), ['m', 'v']);

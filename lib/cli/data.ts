@@ -1,12 +1,24 @@
 import type { Command } from 'commander';
+import type { SplitName } from '../data/dataset.js';
 import type { DocumentSample, SplitInspection } from '../data/inspect.js';
-import { act, printJson, table, wholeNumber } from './common.js';
+import { MotError } from '../errors.js';
+import { act, oneOf, printJson, table, wholeNumber } from './common.js';
 import { sourceReport } from './data_report.js';
 
 interface InspectFlags {
   html?: string;
   samples: number;
+  documents?: number[];
+  split?: SplitName;
   json?: boolean;
+}
+
+const SPLITS = ['train', 'validation', 'heldout'] as const satisfies SplitName[];
+
+function indexList(text: string): number[] {
+  if (!/^\d+(,\d+)*$/.test(text))
+    throw new MotError('ERR_USAGE', `--documents must be indices from 0 with commas between them, got ${text}.`);
+  return text.split(',').map(Number);
 }
 
 /** Adds `mot data`. */
@@ -19,6 +31,12 @@ export function registerData(program: Command): void {
     .argument('<where>', 'folder of a data set, or a shard in it')
     .option('--html <file>', 'also write a page with pictures and sounds')
     .option('--samples <count>', 'documents of each split that are decoded', wholeNumber('--samples', 0), 4)
+    .option('--documents <indices>', 'decode these documents instead, such as those of a loss spike: 5,17', indexList)
+    .option(
+      '--split <name>',
+      'look into this split only; default all, and train with --documents',
+      oneOf('--split', SPLITS),
+    )
     .option('--json', 'print the figures as JSON, without documents')
     .addHelpText(
       'after',
@@ -26,6 +44,7 @@ export function registerData(program: Command): void {
 Examples:
   mot data inspect data/mine
   mot data inspect data/mine/train-00000.safetensors --samples 20
+  mot data inspect data/mine --documents 5,17
   mot data inspect data/mine --html data.html`,
     )
     .action((where: string, flags: InspectFlags) => act(() => inspect(where, flags)));
@@ -33,7 +52,11 @@ Examples:
 
 async function inspect(where: string, flags: InspectFlags): Promise<void> {
   const { inspectDataset } = await import('../data/inspect.js');
-  const { folder, manifest, splits } = await inspectDataset(where, { samples: flags.samples });
+  const { folder, manifest, splits } = await inspectDataset(where, {
+    samples: flags.samples,
+    ...(flags.documents ? { documents: flags.documents } : {}),
+    ...(flags.split ? { split: flags.split } : {}),
+  });
   if (flags.html !== undefined) {
     const { renderDatasetPage } = await import('../report/dataset_page.js');
     const { writeFileAtomic } = await import('../io/files.js');

@@ -105,7 +105,7 @@ export function compareResults(input: CompareInput): CompareResults {
       );
     const skipped = model.runs.reduce((sum, { curves }) => sum + curves.skipped, 0);
     if (skipped > 0)
-      warnings.push(`${model.name}: ${skipped} steps had a gradient that was not finite and changed nothing.`);
+      warnings.push(`${model.name}: ${skipped} steps were not finite, or loss spikes to skip, and changed nothing.`);
     const seconds = meanOf(model.runs.map(({ curves }) => curves.secondsPerStep));
     return {
       name: model.name,

@@ -10,6 +10,29 @@ export type CheckpointCopy = (typeof CHECKPOINT_COPY)[number];
 const positive = z.number().gt(0);
 const count = z.int().min(1);
 
+/** What to do about a step whose loss or gradient is not finite, or far above those of the steps before. */
+export const anomalySchema = z.strictObject({
+  /** Loss or gradient not finite. The step never changes anything; `skip`: training goes on; `stop`: it ends. */
+  not_finite: z.enum(['skip', 'stop']).default('skip'),
+  /**
+   * A spike: `ignore`; `warn`, the step counts and is written down; `skip`, it changes nothing and training goes on;
+   * `stop`, it changes nothing and training ends.
+   */
+  spike: z.enum(['ignore', 'warn', 'skip', 'stop']).default('warn'),
+  /**
+   * Loss or gradient norm is a spike above median + factor * deviation of the steps before: 1.4826 times their median
+   * absolute deviation, but at least 2 % (loss) or 10 % (gradient norm) of the median.
+   */
+  factor: positive.default(10),
+  /** How many of the steps before count; the first 20 are not judged. */
+  window: z.int().min(20).default(100),
+  /** So many steps in a row that changed nothing end the run. */
+  most_skipped: count.default(5),
+});
+
+/** `train.anomaly`, every key with its value. */
+export type AnomalyConfig = z.output<typeof anomalySchema>;
+
 /**
  * The `train` part of a run config. Everything has a default; a step reads `sequences * seq_len` tokens at most.
  */
@@ -51,6 +74,8 @@ export const trainConfigSchema = z
     weight_decay: z.number().min(0).default(0.1),
     /** Largest global gradient norm; 0: no clipping. */
     clip: z.number().min(0).default(1),
+    /** Steps that are not finite, and loss spikes; each is written down with the documents of its batch. */
+    anomaly: anomalySchema.prefault({}),
     /** Of initial weights and of the order of documents. */
     seed: z.int().min(0).default(0),
     /** Steps between validations, 0: only after the last step. */

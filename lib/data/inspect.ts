@@ -14,6 +14,10 @@ import { ShardSource } from './shard.js';
 export interface InspectOptions {
   /** Documents of each split that are decoded, spread evenly. Default 8. */
   samples?: number;
+  /** Index of every document that is decoded, instead of samples: in `split`, or in the shard where one is named. */
+  documents?: readonly number[];
+  /** The only split that is looked into. Default: all, but `train` where `documents` are given. */
+  split?: SplitName;
   /** Documents of each split whose lengths and modalities are counted, spread evenly. Default 20000. */
   counted?: number;
 }
@@ -48,13 +52,14 @@ const DOCUMENTS_A_BREATH = 500;
  * Looks into a prepared data set.
  *
  * @param where Its folder, or one shard in it.
- * @throws MotError ERR_FILE_OPEN, ERR_FILE_FORMAT, ERR_DATA; ERR_ARGUMENT for a file that is none of its shards.
+ * @throws MotError ERR_FILE_OPEN, ERR_FILE_FORMAT, ERR_DATA; ERR_ARGUMENT for a file that is none of its shards, and for
+ *   documents that are not there.
  */
 export async function inspectDataset(
   where: string,
   options: InspectOptions = {},
 ): Promise<{ folder: string; manifest: DatasetManifest; splits: SplitInspection[] }> {
-  const { samples = 8, counted = 20000 } = options;
+  const { samples = 8, counted = 20000, documents } = options;
   const file = statSync(where, { throwIfNoEntry: false })?.isFile() ? basename(where) : undefined;
   const folder = file === undefined ? where : dirname(where);
   const manifest = readManifest(folder);
@@ -62,15 +67,20 @@ export async function inspectDataset(
   const tokenizers = await loadTokenizers(folder, manifest);
   const codecs = await loadCodecs(folder, manifest);
   const splits: SplitInspection[] = [];
+  // A shard is of one split; which, its name says.
+  const only = options.split ?? (documents && file === undefined ? 'train' : undefined);
   for (const name of Object.keys(manifest.splits) as SplitName[]) {
+    if (only !== undefined && name !== only) continue;
     const split = file === undefined ? manifest.splits[name] : onlyShard(manifest.splits[name], file);
+    if (documents && (file === undefined || split.shards.length > 0))
+      checkDocuments(documents, split.documents, file ?? `the split ${name} of ${folder}`);
     if (split.documents === 0) continue;
     const source = await ShardSource.open(folder, split, vocabulary, manifest.tokenizers);
     try {
       const place = { split: name, ...(file === undefined ? {} : { shard: file }) };
       const figures = await count(source, vocabulary, counted);
       const decoded: DocumentSample[] = [];
-      for (const index of spread(source.documents, samples)) {
+      for (const index of documents ?? spread(source.documents, samples)) {
         const document = source.read(index);
         const segments = await Promise.all(decodeAny(document, tokenizers, codecs, vocabulary));
         decoded.push({ index, tokens: document.token.length, segments });
@@ -83,6 +93,15 @@ export async function inspectDataset(
   if (file !== undefined && splits.length === 0)
     throw new MotError('ERR_ARGUMENT', `${where} is not a shard of the data set in ${folder}; see its manifest.json.`);
   return { folder, manifest, splits };
+}
+
+function checkDocuments(indices: readonly number[], count: number, where: string): void {
+  const wrong = indices.find((index) => !(Number.isInteger(index) && index >= 0 && index < count));
+  if (wrong !== undefined)
+    throw new MotError(
+      'ERR_ARGUMENT',
+      `there is no document ${wrong} in ${where}, which has ${count === 0 ? 'none' : `0 to ${count - 1}`}.`,
+    );
 }
 
 /** The split with this shard and no other. */

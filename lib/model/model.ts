@@ -24,10 +24,11 @@ import {
   type AdamWOptions,
   type CallOptions,
   type ModelOptions,
+  type StepOptions,
 } from './options.js';
 
 export type { ModelConfig, ModelConfigInput } from '../config/model_config.js';
-export type { AdamWOptions, CallOptions, ModelOptions } from './options.js';
+export type { AdamWOptions, CallOptions, ModelOptions, StepOptions } from './options.js';
 export type { TensorKind } from '../native/types.js';
 
 /** Losses of a batch, in nats. */
@@ -169,14 +170,19 @@ export class Model implements AsyncDisposable {
    * One training step: zeroes the gradients, adds those of every micro-batch, clips them and applies AdamW. The loss is
    * over the targets of all micro-batches together.
    *
-   * @returns `applied` is false when the gradient was not finite: then nothing was changed.
+   * @param options.maxLoss A loss above this changes nothing. Default: Infinity, any finite one is applied.
+   * @param options.maxGradNorm The same for the gradient's global norm before clipping.
+   * @returns `applied` is false when loss or gradient norm was not finite or above its limit: then nothing was changed.
    * @throws MotError ERR_ABORTED: weights and optimiser are as they were.
    * @example
    * const { loss, gradNorm } = await model.step([batch], { lr: 1e-3, step: 1 });
    */
-  async step(microBatches: readonly Batch[], adamw: AdamWOptions, options: CallOptions = {}): Promise<StepResult> {
+  async step(microBatches: readonly Batch[], adamw: AdamWOptions, options: StepOptions = {}): Promise<StepResult> {
     const parsed = parseAdamW(adamw);
-    return withSignal(options, (abort) => this.#session.step([...microBatches], parsed, abort));
+    const { maxLoss = Infinity, maxGradNorm = Infinity } = options;
+    return withSignal(options, (abort) =>
+      this.#session.step([...microBatches], parsed, { maxLoss, maxGradNorm }, abort),
+    );
   }
 
   /**

@@ -95,6 +95,14 @@ export interface CallOptions {
   signal?: AbortSignal;
 }
 
+/** Options of `Model.step`. */
+export interface StepOptions extends CallOptions {
+  /** Largest loss that is applied. Default Infinity. */
+  maxLoss?: number;
+  /** Largest global gradient norm, before clipping, that is applied. Default Infinity. */
+  maxGradNorm?: number;
+}
+
 /**
  * Runs a native call that `signal` can abort.
  *

@@ -124,9 +124,15 @@ export interface NativeAdamW {
   step: number;
 }
 
+/** What a step's loss and gradient norm may be at most, for the step to change anything; Infinity: no limit. */
+export interface NativeStepLimits {
+  maxLoss: number;
+  maxGradNorm: number;
+}
+
 export interface NativeStepResult extends NativeLosses {
   gradNorm: number;
-  /** False: the gradient norm was not finite and nothing was changed. */
+  /** False: loss or gradient norm was not finite, or over its limit, and nothing was changed. */
   applied: boolean;
   /** Native wall-clock time, ms. */
   elapsedMs: number;
@@ -173,7 +179,12 @@ export interface NativeSession {
   init(seed: bigint): Promise<void>;
   zeroGradients(): Promise<void>;
   /** One training step: zero gradients, backward of every micro-batch, AdamW. The loss is over all targets. */
-  step(microBatches: NativeBatch[], adamw: NativeAdamW, abort: NativeAbort | null): Promise<NativeStepResult>;
+  step(
+    microBatches: NativeBatch[],
+    adamw: NativeAdamW,
+    limits: NativeStepLimits,
+    abort: NativeAbort | null,
+  ): Promise<NativeStepResult>;
   /** totalTargets, totalImages 0: the batch's own. */
   backward(
     batch: NativeBatch,

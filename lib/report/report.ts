@@ -4,6 +4,7 @@ import { looksAhead } from '../config/model_config.js';
 import { openRun } from '../generate/open_run.js';
 import { writeFileAtomic } from '../io/files.js';
 import { isStep, readMetrics } from '../train/metrics.js';
+import { anomalyFacts, countAnomaly, type AnomalyCounts } from './anomalies.js';
 import { lossCurves, throughputCurve } from './curves.js';
 import type { ReportData } from './data.js';
 import { renderReport } from './html.js';
@@ -36,6 +37,8 @@ export async function writeReport(run: string, options: ReportOptions = {}): Pro
   const blind = looksAhead(model.config);
   const samples = blind ? [] : await makeSamples(opened, { heldout, known, seed, ...(signal ? { signal } : {}) });
   const steps = lines.filter(isStep);
+  const anomalies: AnomalyCounts = { spikes: 0, skipped: 0 };
+  for (const line of lines) if (!isStep(line) && line.event === 'anomaly') countAnomaly(anomalies, line);
   const last = steps[steps.length - 1];
   const tokens = steps.reduce((sum, step) => sum + step.tokens, 0);
   const parameters = model.tensors().reduce((sum, { shape }) => sum + shape.reduce((product, n) => product * n, 1), 0);
@@ -48,6 +51,7 @@ export async function writeReport(run: string, options: ReportOptions = {}): Pro
       ['steps', String(checkpoint.state.step)],
       ['tokens trained on', `${(tokens / 1e6).toFixed(2)} M`],
       ['training time', `${((last?.elapsed ?? 0) / 60).toFixed(1)} min`],
+      ...anomalyFacts(anomalies),
       ['data set', `${manifest.name}, ${manifest.splits.train.documents.toLocaleString('en')} documents`],
       ['vocabulary', manifest.vocabulary.size.toLocaleString('en')],
       ...(blind

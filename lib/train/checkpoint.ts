@@ -20,7 +20,7 @@ const TEMPORARY = /^\.(step-\d+|best)\.tmp-\d+$/;
 const trainerState = z.strictObject({
   /** Training steps done. */
   step: z.int().min(0),
-  /** How many of them changed nothing, because their gradient was not finite. */
+  /** How many of them changed nothing, because they were not finite or a spike. */
   skipped: z.int().min(0),
   /** Documents that the loader has consumed: where the next batch begins. */
   cursor: z.int().min(0),
@@ -28,6 +28,15 @@ const trainerState = z.strictObject({
   seed: z.int().min(0),
   /** The run's resolved config. */
   config: z.record(z.string(), z.unknown()),
+  /** What later steps are judged by, oldest first; checkpoints of earlier versions have none. */
+  recent: z
+    .strictObject({
+      loss: z.array(z.number()),
+      grad_norm: z.array(z.number()),
+      /** Steps in a row that changed nothing, up to now. */
+      skipped: z.int().min(0),
+    })
+    .default(() => ({ loss: [], grad_norm: [], skipped: 0 })),
   /** Training time so far, seconds. */
   elapsed: z.number().min(0),
   /** The prepared data set: folder as the config names it, and its fingerprint. */

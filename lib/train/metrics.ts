@@ -17,7 +17,7 @@ export interface StepMetrics {
   /** Global norm before clipping. */
   grad_norm: number | null;
   lr: number;
-  /** Only when the gradient was not finite: the weights stayed as they were. */
+  /** Only when the step changed nothing; the line of the anomaly that follows says why. */
   skipped?: true;
   /** Tokens read in this step, and per second of wall-clock time. */
   tokens: number;
@@ -49,8 +49,24 @@ export interface ResumedMetrics {
   checkpoint: string;
 }
 
+/** A step that was not finite, or a loss spike; follows the line of its step. See `train.anomaly`. */
+export interface AnomalyMetrics {
+  event: 'anomaly';
+  step: number;
+  kind: 'not_finite' | 'spike';
+  /** `warned`: the step counts. `skipped`: it changed nothing. `stopped`: nor did it, and the run ended. */
+  action: 'warned' | 'skipped' | 'stopped';
+  loss: number | null;
+  grad_norm: number | null;
+  /** What is a spike above these, by the steps before; null while these are too few. */
+  max_loss: number | null;
+  max_grad_norm: number | null;
+  /** Index of every document of the batch in the split `train`: `mot data inspect DATA --documents 5,17`. */
+  documents: number[];
+}
+
 /** A line of `metrics.jsonl`. */
-export type MetricsLine = StepMetrics | ValidationMetrics | ResumedMetrics;
+export type MetricsLine = StepMetrics | ValidationMetrics | ResumedMetrics | AnomalyMetrics;
 
 /** Whether a line is a training step. */
 export function isStep(line: MetricsLine): line is StepMetrics {

@@ -49,7 +49,7 @@ export interface RunResult {
   finished: boolean;
   /** The newest checkpoint. */
   checkpoint: string;
-  /** The last step and the last validation of each split. */
+  /** The last step, the last validation of each split, and the last anomaly where there was one. */
   last: MetricsLine[];
   /** The ops of the profiled steps, the dearest first; only with `profile`. */
   ops?: OpSummary[];
@@ -64,7 +64,7 @@ const WATCHED: readonly SplitName[] = ['validation', 'heldout'];
  * bits, however often the run was stopped and resumed.
  *
  * @throws MotError ERR_USAGE when `out` holds a run and `resume` is not set, ERR_CONFIG, ERR_DATA, ERR_FILE_WRITE,
- *   ERR_NOT_FINITE.
+ *   ERR_NOT_FINITE, ERR_LOSS_SPIKE.
  */
 export async function runTraining(config: RunConfig, options: RunOptions = {}): Promise<RunResult> {
   const { resume = false, progress = silent, preparation, stop, saveNow, profile, onMetrics } = options;
@@ -103,6 +103,7 @@ export async function runTraining(config: RunConfig, options: RunOptions = {}): 
       cursor: 0,
       seed: train.seed,
       config: {},
+      recent: { loss: [], grad_norm: [], skipped: 0 },
       elapsed: 0,
       dataset: { folder: dataset, fingerprint: manifest.fingerprint },
     };
@@ -147,6 +148,11 @@ export async function runTraining(config: RunConfig, options: RunOptions = {}): 
       );
       validation.push({ split, batches });
     }
+    const loader = new Loader(await open('train'), {
+      ...pack,
+      seed: train.seed,
+      ...(noise ? { transform: trainingNoise(manifest.vocabulary, noise) } : {}),
+    });
     const finished = await runTrainer({
       model,
       modalities: modelConfig.modalities,
@@ -164,13 +170,11 @@ export async function runTraining(config: RunConfig, options: RunOptions = {}): 
         clip: train.clip,
         validateEvery: train.validate_every,
         checkpointEvery: train.checkpoint_every,
+        anomaly: train.anomaly,
       },
       state,
-      batches: new Loader(await open('train'), {
-        ...pack,
-        seed: train.seed,
-        ...(noise ? { transform: trainingNoise(manifest.vocabulary, noise) } : {}),
-      }).batches(state.cursor),
+      batches: loader.batches(state.cursor),
+      documents: { dataset, at: (cursor) => loader.documentAt(cursor) },
       validation,
       record(line) {
         folder.metrics.append(line);

@@ -2,6 +2,7 @@ import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
 import { isGroup } from '../config/file.js';
+import { anomalySchema } from '../config/train_config.js';
 import { MotError } from '../errors.js';
 import { latestCheckpoint, removeUnfinished, type Checkpoint } from './checkpoint.js';
 import { fileError, makeFolder, removeLeftovers, writeFileAtomic } from '../io/files.js';
@@ -27,6 +28,8 @@ const FREE_KEYS = new Set([
   'train.keep_best',
   'train.tensorboard',
   'train.threads',
+  // Of the steps to come, like train.steps: how to get past a step that ended the run.
+  ...Object.keys(anomalySchema.shape).map((key) => `train.anomaly.${key}`),
 ]);
 
 /** May change as well where there are no experts: those choose among the tokens of a micro-batch. */

@@ -91,7 +91,7 @@ export async function* train(
     while (state.step < settings.steps) {
       const { done, value } = await prepared;
       if (done) return;
-      const running = trainStep(trainer, value, signal);
+      const running = trainStep(trainer, value, signal ? { signal } : {});
       running.catch(() => undefined);
       if (state.step + 1 < settings.steps) prepared = ahead(batches.next());
       const metrics = await running;

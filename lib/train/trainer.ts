@@ -1,7 +1,8 @@
-import { MotError } from '../errors.js';
+import type { AnomalyConfig } from '../config/train_config.js';
 import type { CountedBatch } from '../data/packer.js';
 import type { Batch } from '../model/batch.js';
-import type { Model } from '../model/model.js';
+import type { Model, StepOptions } from '../model/model.js';
+import { anomalySentence, AnomalyWatch } from './anomaly.js';
 import type { TrainerState } from './checkpoint.js';
 import type { CheckpointWriter } from './checkpoint_writer.js';
 import { evaluate, poolLosses, type PooledLosses } from './evaluate.js';
@@ -22,6 +23,7 @@ export interface UpdateSettings extends Schedule {
 export interface LoopSettings extends UpdateSettings {
   validateEvery: number;
   checkpointEvery: number;
+  anomaly: AnomalyConfig;
 }
 
 /** Everything that the loop works with. */
@@ -33,6 +35,8 @@ export interface Trainer {
   state: TrainerState;
   /** Batches from the state's cursor on, endless. The next one is made while a step runs. */
   batches: AsyncIterator<CountedBatch>;
+  /** The data set, and the index of the document that the batches take at a cursor: to name what a batch was made of. */
+  documents: { dataset: string; at(cursor: number): number };
   /** Batches of each split to watch. */
   validation: { split: string; batches: Batch[] }[];
   /** Takes every line of metrics. */
@@ -48,22 +52,18 @@ export interface Trainer {
   saveNow?: () => boolean;
 }
 
-/** So many steps in a row without a finite gradient end the run: the weights would not get better by themselves. */
-const MOST_SKIPPED_IN_A_ROW = 5;
-
 /**
  * Trains until `steps`, or until `stop` is raised. Results depend on the batches and settings alone, never on time:
  * the same from a checkpoint as without a break. The last step is always validated and saved. However it ends, a
  * checkpoint that is being written is waited for.
  *
  * @returns Whether the last step was reached.
- * @throws MotError ERR_NOT_FINITE after five steps in a row whose gradients were not finite; what model, data and disk
- *   throw.
+ * @throws MotError ERR_NOT_FINITE, ERR_LOSS_SPIKE as `settings.anomaly` says; what model, data and disk throw.
  */
 export async function runTrainer(trainer: Trainer): Promise<boolean> {
   const { settings, state, stop, checkpoints, progress = silent } = trainer;
   if (state.step >= settings.steps) return true;
-  let skippedInARow = 0;
+  const watch = new AnomalyWatch(settings.anomaly, state.recent);
   let saved = state.step;
   const before = state.elapsed;
   const began = performance.now();
@@ -74,7 +74,8 @@ export async function runTrainer(trainer: Trainer): Promise<boolean> {
       checkpoints.check();
       const batch = await prepared;
       await trainer.profiler?.before(settings.steps - state.step);
-      const running = trainStep(trainer, batch);
+      const begin = state.cursor;
+      const running = trainStep(trainer, batch, watch.before());
       if (state.step + 1 < settings.steps) prepared = prepare(trainer);
       const metrics = await running;
       await trainer.profiler?.after(state.step);
@@ -82,13 +83,15 @@ export async function runTrainer(trainer: Trainer): Promise<boolean> {
       metrics.elapsed = round(state.elapsed, 3);
       trainer.record(metrics);
       progress.step(metrics);
-      skippedInARow = metrics.skipped ? skippedInARow + 1 : 0;
-      if (metrics.skipped) progress.say(`step ${state.step}: the gradient is not finite; the step changed nothing.`);
-      if (skippedInARow === MOST_SKIPPED_IN_A_ROW)
-        throw new MotError(
-          'ERR_NOT_FINITE',
-          `no finite gradient in ${skippedInARow} steps up to ${state.step}; resume from a checkpoint with a lower train.lr.`,
-        );
+      const found = watch.after(metrics);
+      if (found) {
+        const { dataset, at } = trainer.documents;
+        const documents = Array.from({ length: batch.cursor - begin }, (_, i) => at(begin + i));
+        const anomaly = { ...found, documents };
+        trainer.record(anomaly);
+        if (anomaly.action === 'stopped') throw watch.error(anomaly, dataset);
+        progress.say(anomalySentence(anomaly, dataset));
+      }
       const last = state.step === settings.steps;
       if (last || due(state.step, settings.validateEvery)) await validate(trainer, progress);
       // A model that may have diverged must not take the place of older checkpoints.
@@ -137,7 +140,7 @@ export async function trainStep(
     state: Pick<TrainerState, 'step' | 'skipped' | 'cursor'>;
   },
   batch: CountedBatch,
-  signal?: AbortSignal,
+  options: StepOptions = {},
 ): Promise<StepMetrics> {
   const step = state.step + 1;
   const lr = learningRate(settings, step);
@@ -145,7 +148,7 @@ export async function trainStep(
   const { beta1, beta2, eps, weightDecay, clip } = settings;
   // Adam's bias correction counts the updates made, so a skipped step does not count.
   const optimizer = { lr, beta1, beta2, eps, weightDecay, clip, step: step - state.skipped };
-  const result = await model.step(batch.microBatches, optimizer, signal ? { signal } : {});
+  const result = await model.step(batch.microBatches, optimizer, options);
   const seconds = (performance.now() - began) / 1000;
   const tokens = batch.microBatches.reduce((sum, micro) => sum + micro.token.length, 0);
   state.step = step;

@@ -2,6 +2,7 @@ import type { Chart } from '../report/charts.js';
 import type { Curve } from '../report/data.js';
 import { lossChart, trendChart } from '../report/html.js';
 import { isStep, type MetricsLine, type StepMetrics, type ValidationMetrics } from '../train/metrics.js';
+import { anomalyFacts, countAnomaly, type AnomalyCounts } from '../report/anomalies.js';
 import { duration } from '../train/progress.js';
 
 /** Points of a curve at most: as many as a screen can show. */
@@ -49,6 +50,7 @@ export class RunHistory {
   private readonly trends = TRENDS.map(() => new ThinnedCurve());
   private last: StepMetrics | undefined;
   private resumed = 0;
+  private anomalies: AnomalyCounts = { spikes: 0, skipped: 0 };
 
   /** Steps done. */
   get step(): number {
@@ -61,6 +63,7 @@ export class RunHistory {
       this.addLosses('train', line);
       TRENDS.forEach(([key], i) => this.trends[i]!.add(line.step, line[key]));
     } else if (line.event === 'resumed_from') this.resumed++;
+    else if (line.event === 'anomaly') countAnomaly(this.anomalies, line);
     else if (line.event === 'validation' && (line.split === 'validation' || line.split === 'heldout'))
       this.addLosses(line.split, line);
   }
@@ -107,6 +110,7 @@ export class RunHistory {
       ...(this.resumed > 0
         ? [['resumed', this.resumed === 1 ? 'once' : `${this.resumed} times`] as [string, string]]
         : []),
+      ...anomalyFacts(this.anomalies),
     ];
   }
 }

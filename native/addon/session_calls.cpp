@@ -1,6 +1,7 @@
 // The calls of a session that compute: batches are prepared on one thread and run on the other.
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <utility>
 
 #include "addon/results.h"
@@ -72,8 +73,24 @@ struct StepReport {
   double elapsed_ms;
 };
 
+// What a step's loss and gradient norm may be at most, for the step to change anything; infinite: any finite number.
+struct StepLimits {
+  double max_loss, max_grad_norm;
+};
+
+StepLimits to_step_limits(const Napi::Value& value) {
+  const Napi::Object o = to_object(value, "limits");
+  auto limit = [&](const char* key) {
+    const Napi::Value number = o.Get(key);
+    if (!number.IsNumber() || std::isnan(number.As<Napi::Number>().DoubleValue()))
+      throw errorf("ERR_ARGUMENT", "expected limits.%s to be a number, or Infinity for no limit.", key);
+    return number.As<Napi::Number>().DoubleValue();
+  };
+  return {limit("maxLoss"), limit("maxGradNorm")};
+}
+
 StepReport train_step(Model& model, const std::vector<std::shared_ptr<Prepared>>& micro_batches,
-                      const AdamwOptions& options, const AbortFlag& abort) {
+                      const AdamwOptions& options, const StepLimits& limits, const AbortFlag& abort) {
   const auto began = std::chrono::steady_clock::now();
   Totals totals;
   for (const auto& prepared : micro_batches) {
@@ -88,7 +105,9 @@ StepReport train_step(Model& model, const std::vector<std::shared_ptr<Prepared>>
     model.zero_gradients();
     throw errorf("ERR_ABORTED", "the call was aborted.");
   }
-  report.optimizer = model.adamw(options);
+  // No norm is below -1: a loss that is refused leaves the optimizer nothing to do but to tell the norm.
+  const bool usual = std::isfinite(report.losses.loss) && report.losses.loss <= limits.max_loss;
+  report.optimizer = model.adamw(options, usual ? limits.max_grad_norm : -1);
   report.elapsed_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - began).count();
   return report;
 }
@@ -108,11 +127,12 @@ Napi::Value Session::step(const Napi::CallbackInfo& info) {
     std::vector<std::shared_ptr<Prepared>> batches;
     for (uint32_t i = 0; i < list.Length(); i++) batches.push_back(read_batch(list.Get(i), *core_));
     const AdamwOptions options = to_adamw(info[1]);
+    const StepLimits limits = to_step_limits(info[2]);
     auto prepare = [batches, core = core_.get()] {
       for (const auto& prepared : batches) prepared->make_groups(*core);
     };
-    return call(info[2], prepare, [batches, options](Model& model, const AbortFlag& abort) -> MakeResult {
-      return [report = train_step(model, batches, options, abort)](Napi::Env env) -> Napi::Value {
+    return call(info[3], prepare, [batches, options, limits](Model& model, const AbortFlag& abort) -> MakeResult {
+      return [report = train_step(model, batches, options, limits, abort)](Napi::Env env) -> Napi::Value {
         Napi::Object o = optimizer_to_js(env, losses_to_js(env, report.losses), report.optimizer);
         o.Set("elapsedMs", report.elapsed_ms);
         return o;

@@ -133,9 +133,9 @@ void Model::backward_from(const TokenGroups& groups, const int32_t* positions, i
   });
 }
 
-OptimizerResult Model::adamw(const AdamwOptions& options) {
+OptimizerResult Model::adamw(const AdamwOptions& options, double max_norm) {
   impl_->require_training("adamw");
-  return impl_->optimizer.step(impl_->engine, options);
+  return impl_->optimizer.step(impl_->engine, options, max_norm);
 }
 
 // Prefill and decode are the same pass: queries are the call's tokens, keys the slots of the cache.

@@ -2,6 +2,7 @@
 // construction. Single-threaded by contract (one session thread calls it); the ops inside use the thread team.
 #pragma once
 #include <atomic>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -49,7 +50,7 @@ struct AdamwOptions {
 
 struct OptimizerResult {
   double grad_norm;  // before clipping
-  bool applied;      // false: the norm was not finite, nothing was changed
+  bool applied;      // false: the norm was not finite or too large, nothing was changed
 };
 
 // One tensor of the memory plan, for `mot describe`.
@@ -111,8 +112,8 @@ class Model {
                      const float* gradient, const AbortFlag& abort);
 
   // Clips by the global norm and applies AdamW to all weights; gradients are left (call zero_gradients before the next
-  // accumulation). A norm that is not finite changes nothing.
-  OptimizerResult adamw(const AdamwOptions& options);
+  // accumulation). A norm that is not finite or over max_norm changes nothing.
+  OptimizerResult adamw(const AdamwOptions& options, double max_norm = std::numeric_limits<double>::infinity());
 
   // With a KV cache (limits.kv_slots > 0): groups made with KvAddress. Writes the keys and values of these tokens into
   // their slots and gives an output of the chosen positions, f32 [count, output_width]. Prefill and decode are the same

@@ -59,13 +59,13 @@ Optimizer::Optimizer(const WeightList& list) {
     ranges_.push_back({weight.offset, weight.offset + weight.count, weight.decay ? 1 : 0});
 }
 
-OptimizerResult Optimizer::step(const Engine& e, const AdamwOptions& options) const {
+OptimizerResult Optimizer::step(const Engine& e, const AdamwOptions& options, double max_norm) const {
   double sum_of_squares = 0;
   e.run(
       &OpTable::grad_norm,
       GradNorm{.grad = e.floats(e.buffers.gradients), .count = e.list.flat_count(), .sum_of_squares = &sum_of_squares});
   const double norm = std::sqrt(sum_of_squares);
-  if (!std::isfinite(norm)) return {norm, false};
+  if (!std::isfinite(norm) || norm > max_norm) return {norm, false};
   e.run(&OpTable::adamw, Adamw{.weight = e.floats(e.buffers.weights),
                                .grad = e.floats(e.buffers.gradients),
                                .m = e.floats(e.buffers.m),

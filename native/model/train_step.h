@@ -11,7 +11,7 @@ Losses backward(Pass& pass, const Totals& totals);
 class Optimizer {
  public:
   explicit Optimizer(const WeightList& list);
-  OptimizerResult step(const Engine& engine, const AdamwOptions& options) const;
+  OptimizerResult step(const Engine& engine, const AdamwOptions& options, double max_norm) const;
 
  private:
   std::vector<AdamwRange> ranges_;  // one a tensor

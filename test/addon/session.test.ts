@@ -54,6 +54,27 @@ describe.each(['reference', 'cpu'] as const)('%s', (device) => {
     expect([...whole.targetCount].reduce((x, y) => x + y)).toBe(50);
   });
 
+  test('a step over its limits changes nothing, and still tells loss and norm', async () => {
+    await using model = await Model.create(TINY, { device, tokens: 32 });
+    const batch = makeBatch(31);
+    await model.step([batch], step(1));
+    const weights = await weightBytes(model);
+    const norm = await model.readTensor('m', 'lm_head.weight');
+    const refused = await model.step([batch], step(2), { maxLoss: 0.1 });
+    expect(refused.applied).toBe(false);
+    const { loss, gradNorm } = refused;
+    expect(loss).toBeGreaterThan(0.1);
+    expect(gradNorm).toBeGreaterThan(0);
+    for (const options of [{ maxGradNorm: 0.99 * gradNorm }, { maxLoss: 0.99 * loss, maxGradNorm: 2 * gradNorm }])
+      expect(await model.step([batch], step(2), options)).toMatchObject({ applied: false, loss, gradNorm });
+    expect(await weightBytes(model)).toEqual(weights);
+    expect(await model.readTensor('m', 'lm_head.weight')).toEqual(norm);
+    const limits = { maxLoss: loss, maxGradNorm: gradNorm };
+    expect(await model.step([batch], step(2), limits)).toMatchObject({ applied: true, loss, gradNorm });
+    expect(await weightBytes(model)).not.toEqual(weights);
+    expect((await errorOf(model.step([batch], step(3), { maxLoss: NaN }))).message).toMatch(/limits\.maxLoss/);
+  });
+
   test('logProbs, logits, losses and decode agree', async () => {
     await using model = await Model.create(TINY, { device, tokens: 32, kv_slots: 40 });
     const batch = makeBatch(12);

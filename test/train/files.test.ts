@@ -35,6 +35,7 @@ function stateAt(step: number): TrainerState {
   return {
     step,
     skipped: 0,
+    recent: { loss: [3.5, 3.25], grad_norm: [1.5, 0.75], skipped: 0 },
     cursor: 7 * step,
     seed: 1,
     config: { out: 'a' },

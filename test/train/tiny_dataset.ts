@@ -7,8 +7,19 @@ import { makeVocabulary } from '../../lib/modalities/vocabulary.js';
 
 export const LONGEST = 24;
 
-/** A prepared data set of three modalities with a pattern to learn: each span counts upwards. */
-export async function writeTinyDataset(folder: string, documents = 200): Promise<void> {
+/** Tokens and modalities of a document. */
+type TinyDocument = { token: number[]; modality: number[] };
+
+/**
+ * A prepared data set of three modalities with a pattern to learn: each span counts upwards.
+ *
+ * @param make Documents of another kind: document d of the training split. Validation takes them, too.
+ */
+export async function writeTinyDataset(
+  folder: string,
+  documents = 200,
+  make?: (d: number) => TinyDocument,
+): Promise<void> {
   mkdirSync(folder, { recursive: true });
   const vocabulary = makeVocabulary([
     ['text', 20],
@@ -21,6 +32,10 @@ export async function writeTinyDataset(folder: string, documents = 200): Promise
     const writer = new ShardWriter(folder, split, vocabulary);
     const count = split === 'train' ? documents : 12;
     for (let d = 0, draw = 0; d < count; d++) {
+      if (make) {
+        await writer.add(make(d));
+        continue;
+      }
       const token: number[] = [];
       const modality: number[] = [];
       const length = 6 + Math.floor(randomUniform(key, draw++) * (LONGEST - 6));

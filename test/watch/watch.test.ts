@@ -93,6 +93,9 @@ describe('curves', () => {
     for (const n of [1, 2, 3]) history.add(step(n));
     history.add({ event: 'validation', step: 3, split: 'validation', loss: 5, losses: { text: 5 }, targets: {} });
     history.add({ event: 'resumed_from', step: 3, checkpoint: 'c' });
+    const anomaly = { event: 'anomaly', step: 3, loss: 9, grad_norm: 1, max_loss: 5, max_grad_norm: 2 } as const;
+    history.add({ ...anomaly, kind: 'spike', action: 'warned', documents: [4] });
+    history.add({ ...anomaly, step: 4, kind: 'not_finite', action: 'skipped', loss: null, documents: [5] });
     history.add({ ...step(4), diffusion_loss: 0.5 });
     const [text, diffusion, throughput] = history.charts();
     expect(diffusion).toMatchObject({
@@ -107,6 +110,8 @@ describe('curves', () => {
       loss: '0.2500',
       'time left': '6s',
       resumed: 'once',
+      'loss spikes': '1, last at step 3',
+      'skipped steps': '1, last at step 4',
     });
   });
 });

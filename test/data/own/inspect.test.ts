@@ -47,6 +47,22 @@ test('counts documents, lengths and shares, and decodes samples', async () => {
   expect(train!.samples[0]!.segments.map((segment) => Object.keys(segment)[0])).toEqual(['text', 'image', 'speech']);
 });
 
+test('the documents asked for, as metrics of a run name them', async () => {
+  const all = await inspectDataset(folder, { samples: 1000 });
+  const { splits } = await inspectDataset(folder, { documents: [5, 0, 7] });
+  expect(splits.map(({ split }) => split)).toEqual(['train']);
+  expect(splits[0]!.samples).toEqual([5, 0, 7].map((index) => all.splits[0]!.samples[index]));
+  const held = await inspectDataset(folder, { documents: [1], split: 'validation' });
+  expect(held.splits.map(({ samples }) => samples)).toEqual([[all.splits[1]!.samples[1]]]);
+  const shard = join(folder, all.manifest.splits.validation.shards[0]!.file);
+  expect((await inspectDataset(shard, { documents: [1] })).splits[0]!.samples).toEqual(held.splits[0]!.samples);
+  const wrong = inspectDataset(folder, { documents: [0, 400] });
+  await expect(wrong).rejects.toMatchObject({
+    code: 'ERR_ARGUMENT',
+    message: expect.stringMatching(/no document 400 in the split train .*has 0 to 1\d\./),
+  });
+});
+
 test('special tokens are one id, and survive', async () => {
   const { manifest, splits } = await inspectDataset(folder);
   const text = (await loadTokenizers(folder, manifest))['text'] as HubTextTokenizer;
