@@ -72,6 +72,7 @@ export {
   type AnomalyMetrics,
   type MetricsLine,
   type ResumedMetrics,
+  type SamplesMetrics,
   type StepMetrics,
   type ValidationMetrics,
 } from './train/metrics.js';

@@ -10,6 +10,13 @@ export type CheckpointCopy = (typeof CHECKPOINT_COPY)[number];
 const positive = z.number().gt(0);
 const count = z.int().min(1);
 
+const samplesSchema = z.strictObject({
+  /** Steps between samples; the last step has them too. 0: none. */
+  every: z.int().min(0).default(0),
+  /** Samples of each modality. */
+  count: count.max(16).default(2),
+});
+
 /** What to do about a step whose loss or gradient is not finite, or far above those of the steps before. */
 export const anomalySchema = z.strictObject({
   /** Loss or gradient not finite. The step never changes anything; `skip`: training goes on; `stop`: it ends. */
@@ -103,6 +110,11 @@ export const trainConfigSchema = z
         error: 'must be validation.loss or heldout.loss, or those of a modality such as validation.losses.text',
       })
       .optional(),
+    /**
+     * Texts, pictures and sounds that are generated while it trains, from beginnings of documents that it does not train on,
+     * into RUN/samples; the live page and the report show them. They take memory for a KV cache of one document.
+     */
+    samples: samplesSchema.prefault({}),
     /** Write TensorBoard event files into the run folder. */
     tensorboard: z.boolean().default(true),
     /** Number format of matrix products: `bf16` (accumulated in f32, weights f32) or `f32`. */

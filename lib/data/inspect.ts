@@ -82,7 +82,7 @@ export async function inspectDataset(
       const decoded: DocumentSample[] = [];
       for (const index of documents ?? spread(source.documents, samples)) {
         const document = source.read(index);
-        const segments = await Promise.all(decodeAny(document, tokenizers, codecs, vocabulary));
+        const segments = await Promise.all(decodeStored(document, tokenizers, codecs, vocabulary));
         decoded.push({ index, tokens: document.token.length, segments });
       }
       splits.push({ ...place, documents: split.documents, tokens: split.tokens, ...figures, samples: decoded });
@@ -148,7 +148,7 @@ async function count(
 }
 
 /** The segments of a document; continuous modalities come from their latents. */
-function decodeAny(
+export function decodeStored(
   { token, latent }: Pick<Document, 'token' | 'latent'>,
   tokenizers: Tokenizers,
   codecs: Codecs,

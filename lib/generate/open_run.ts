@@ -2,6 +2,7 @@ import path from 'node:path';
 import type { DatasetManifest } from '../data/dataset.js';
 import { readManifest } from '../data/manifest.js';
 import { imageMaskOf } from '../config/run_config.js';
+import type { ImageMask } from '../data/packer.js';
 import { MotError } from '../errors.js';
 import { SafetensorsFile } from '../io/safetensors.js';
 import { Model, type ModelConfigInput } from '../model/model.js';
@@ -60,7 +61,7 @@ export async function openRun(
   file.close();
   if (config === undefined) throw new MotError('ERR_FILE_FORMAT', `${weights} has no model config in its metadata.`);
   const codecs = await loadCodecs(datasetFolder, manifest);
-  const images = imagesOf(manifest, codecs, checkpoint.state.config);
+  const images = imagesOf(manifest, codecs, imageMaskOf(checkpoint.state.config));
   const slots = options.slots(tokenizers, manifest.longestDocument, images);
   const model = await Model.create(JSON.parse(config) as ModelConfigInput, {
     threads: options.threads ?? 0,
@@ -89,13 +90,13 @@ export async function openRun(
 }
 
 /** How the images of a run are drawn: what they are follows from its data set, the mask from its config. */
-function imagesOf(
+export function imagesOf(
   { vocabulary }: DatasetManifest,
   codecs: Codecs,
-  config: Record<string, unknown>,
+  imageMask: ImageMask,
 ): ImageGeneration | undefined {
   const modality = continuousModality(vocabulary);
   if (modality === undefined) return undefined;
   const { patches, range } = codecs[modality.name]!;
-  return { modality, patches, imageMask: imageMaskOf(config), ...(range ? { range } : {}) };
+  return { modality, patches, imageMask, ...(range ? { range } : {}) };
 }

@@ -1,3 +1,4 @@
+import type { TrainingSample } from '../train/samples.js';
 import type { Picture, Sound } from '../modalities/tokenizer.js';
 
 /** One curve: step and loss of the same length. */
@@ -49,6 +50,8 @@ export interface ReportData {
   curves: ModalityCurves[];
   throughput: Curve;
   samples: ReportSample[];
+  /** What was generated while it trained, oldest first, with the folder of its files. */
+  trainingSamples: { step: number; folder: string; list: TrainingSample[] }[];
   attribution: { what: string; by: string; licence: string; url: string }[];
   /** The resolved config, as YAML. */
   config: string;

@@ -1,3 +1,6 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { SamplePiece } from '../train/samples.js';
 import { encodePng } from '../media/png.js';
 import { encodeWav } from '../media/wav.js';
 import type { Picture, Sound } from '../modalities/tokenizer.js';
@@ -75,6 +78,32 @@ export function lossChart(curves: ModalityCurves, index: number): Chart {
   return { id: `loss-${index}`, title: curves.modality, unit: curves.unit, series };
 }
 
+/** A piece of a sample, its picture or sound inside the page. */
+function samplePiece(label: string, piece: SamplePiece, folder: string): string {
+  if (!('file' in piece)) return `<p><b>${label}</b> ${escapeHtml(piece.text) || '(nothing)'}</p>`;
+  const bytes = readFileSync(join(folder, piece.file)).toString('base64');
+  if (piece.file.endsWith('.png'))
+    return `<figure><img src="data:image/png;base64,${bytes}" alt="${label}"><figcaption>${label}</figcaption></figure>`;
+  return `<div class="sound"><span>${label}</span><audio controls preload="metadata" src="data:audio/wav;base64,${bytes}"></audio></div>`;
+}
+
+/** What was generated from the same prompts at some steps of the training, side by side. */
+function trainingSamples({ trainingSamples: steps }: ReportData): string {
+  const newest = steps.at(-1);
+  if (!newest) return '';
+  const cards = newest.list.map(({ prompt, generated, truth }, i) => {
+    const over = steps.flatMap(({ step, folder, list }) => {
+      const of = list[i];
+      return of ? [samplePiece(`step ${step}`, of.generated, folder)] : [];
+    });
+    const given = prompt.map((piece) => samplePiece(`given: ${escapeHtml(piece.modality)}`, piece, newest.folder));
+    const inRow = 'file' in generated && generated.file.endsWith('.png');
+    const pieces = [...over, samplePiece('true', truth, newest.folder)].join('');
+    return `<article class="sample">${given.join('')}${inRow ? `<div class="pictures">${pieces}</div>` : pieces}</article>`;
+  });
+  return `<h2>While it trained</h2><p class="note">What the model made of the same beginnings of documents that it did not train on.</p><div class="samples">${cards.join('\n')}</div>`;
+}
+
 const number = (value: number | undefined) => (value === undefined ? '–' : value.toFixed(3));
 const last = (curve: Curve) => curve.value[curve.value.length - 1];
 
@@ -106,6 +135,7 @@ ${factList(data.facts)}
 <p class="note">Cross-entropy in nats a token, by the modality of the token predicted; of pictures as continuous patches, the mean squared error of the noise predicted. Validation: new scenes of concepts that training saw. Held-out: concepts it never saw. The n-gram models were fitted on the training tokens, their smoothing tuned.</p>
 <table><tr><th>modality</th><th>validation</th><th>unigram</th><th>bigram</th><th>held-out</th><th>held-out bigram</th><th></th></tr>${data.curves.map(summaryRow).join('')}</table>
 <h2>Over the run</h2><div class="charts">${charts.map((chart) => `<div class="chart" id="${chart.id}"></div>`).join('')}</div>
+${trainingSamples(data)}
 ${group(false, 'Held-out concepts', 'Concepts that training never saw: the true picture, the picture drawn from the name, the name given to the picture; speech true and generated.')}
 ${group(true, 'Known concepts, new scenes', 'The same for concepts that training saw, in scenes that it did not.')}
 <h2>Sources</h2><ul class="attribution">${data.attribution

@@ -21,7 +21,7 @@ th:first-child, td:first-child { text-align: left; } th { color: var(--soft); fo
 .u-title { font-size: 15px !important; } .u-legend { font-size: 12px; } .uplot { max-width: 100%; }
 .samples { display: grid; grid-template-columns: repeat(auto-fill, minmax(340px, 1fr)); gap: 16px; }
 .sample { background: var(--card); border: 1px solid var(--rule); border-radius: 10px; padding: 14px; min-width: 0; }
-.sample h3 { margin: 0 0 10px; font-size: 15px; line-height: 1.35; overflow-wrap: anywhere; } .pictures { display: flex; gap: 12px; } figure { margin: 0; }
+.sample h3 { margin: 0 0 10px; font-size: 15px; line-height: 1.35; overflow-wrap: anywhere; } .pictures { display: flex; flex-wrap: wrap; gap: 12px; } figure { margin: 0; }
 figure img { width: 96px; height: 96px; image-rendering: pixelated; border-radius: 6px; display: block; } figcaption { font-size: 12px; color: var(--soft); margin-top: 3px; }
 .sample p { margin: 10px 0 0; font-size: 14px; overflow-wrap: anywhere; } .sample p b, .sound span { color: var(--soft); font-weight: 400; font-size: 12px; }
 .sound { display: flex; align-items: center; gap: 8px; margin-top: 6px; } .sound span { width: 84px; flex: none; } audio { height: 30px; width: 100%; min-width: 0; }

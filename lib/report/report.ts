@@ -3,12 +3,16 @@ import path from 'node:path';
 import { looksAhead } from '../config/model_config.js';
 import { openRun } from '../generate/open_run.js';
 import { writeFileAtomic } from '../io/files.js';
-import { isStep, readMetrics } from '../train/metrics.js';
+import { isStep, readMetrics, type MetricsLine, type SamplesMetrics } from '../train/metrics.js';
+import { readSamples, samplesFolder } from '../train/samples.js';
 import { anomalyFacts, countAnomaly, type AnomalyCounts } from './anomalies.js';
 import { lossCurves, throughputCurve } from './curves.js';
 import type { ReportData } from './data.js';
 import { renderReport } from './html.js';
 import { makeSamples, sampleSlots } from './samples.js';
+
+/** Steps whose samples are shown. */
+const SAMPLED_STEPS = 4;
 
 export interface ReportOptions {
   /** Held-out concepts shown. Default 12. */
@@ -20,6 +24,16 @@ export interface ReportOptions {
   /** Threads; 0: all. Default 0. */
   threads?: number;
   signal?: AbortSignal;
+}
+
+function isSamples(line: MetricsLine): line is SamplesMetrics {
+  return !isStep(line) && line.event === 'samples';
+}
+
+/** At most `count` of a list, evenly, the last among them. */
+function spread<T>(list: readonly T[], count: number): T[] {
+  const taken = Math.min(count, list.length);
+  return Array.from({ length: taken }, (_, i) => list[Math.ceil(((i + 1) * list.length) / taken) - 1]!);
 }
 
 /**
@@ -67,6 +81,10 @@ export async function writeReport(run: string, options: ReportOptions = {}): Pro
     ),
     throughput: throughputCurve(lines),
     samples,
+    trainingSamples: spread(lines.filter(isSamples), SAMPLED_STEPS).flatMap(({ step }) => {
+      const list = readSamples(run, step);
+      return list ? [{ step, folder: path.join(run, samplesFolder(step)), list }] : [];
+    }),
     attribution: manifest.attribution,
     config: existsSync(configFile) ? readFileSync(configFile, 'utf8') : '',
   };

@@ -65,8 +65,16 @@ export interface AnomalyMetrics {
   documents: number[];
 }
 
+/** Samples were generated: see `train.samples`. */
+export interface SamplesMetrics {
+  event: 'samples';
+  step: number;
+  /** In the run folder. */
+  folder: string;
+}
+
 /** A line of `metrics.jsonl`. */
-export type MetricsLine = StepMetrics | ValidationMetrics | ResumedMetrics | AnomalyMetrics;
+export type MetricsLine = SamplesMetrics | StepMetrics | ValidationMetrics | ResumedMetrics | AnomalyMetrics;
 
 /** Whether a line is a training step. */
 export function isStep(line: MetricsLine): line is StepMetrics {

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import type { ModelConfig } from '../config/model_config.js';
+import { looksAhead, type ModelConfig } from '../config/model_config.js';
 import { modelOfRun, type RunConfig } from '../config/run_config.js';
 import type { DatasetManifest, SplitName } from '../data/dataset.js';
 import { batchesOf, Loader } from '../data/loader.js';
@@ -8,7 +8,9 @@ import { trainingNoise, validationNoise } from '../data/noise.js';
 import type { PrepareProgress } from '../data/prepare_progress.js';
 import type { ShardSource } from '../data/shard.js';
 import { MotError } from '../errors.js';
+import { imagesOf } from '../generate/open_run.js';
 import { Model, type ModelOptions } from '../model/model.js';
+import { loadCodecs, loadTokenizers } from '../modalities/registry.js';
 import { BestMetric } from './best.js';
 import { checkpointFolder, MODEL_FILE, OPTIMIZER_FILE, type Keep, type TrainerState } from './checkpoint.js';
 import { CheckpointWriter } from './checkpoint_writer.js';
@@ -18,6 +20,7 @@ import { silent, type Progress } from './progress.js';
 import { StepProfiler, type OpSummary } from './profile.js';
 import { datasetFolder } from './prepared.js';
 import { openRunFolder } from './run_folder.js';
+import { TrainingSamples } from './samples.js';
 import { EventFile } from './tensorboard.js';
 import { runTrainer, type Trainer } from './trainer.js';
 
@@ -148,6 +151,7 @@ export async function runTraining(config: RunConfig, options: RunOptions = {}): 
       );
       validation.push({ split, batches });
     }
+    const samples = await openSamples(config, dataset, manifest, model, open, say, stop);
     const loader = new Loader(await open('train'), {
       ...pack,
       seed: train.seed,
@@ -176,6 +180,7 @@ export async function runTraining(config: RunConfig, options: RunOptions = {}): 
       batches: loader.batches(state.cursor),
       documents: { dataset, at: (cursor) => loader.documentAt(cursor) },
       validation,
+      ...(samples ? { samples } : {}),
       record(line) {
         folder.metrics.append(line);
         events?.append(line);
@@ -217,6 +222,40 @@ export async function runTraining(config: RunConfig, options: RunOptions = {}): 
   }
 }
 
+/** What writes the samples of a run; undefined where it has none. */
+async function openSamples(
+  { out, train, data }: RunConfig,
+  dataset: string,
+  manifest: DatasetManifest,
+  model: Model,
+  open: (split: SplitName) => Promise<ShardSource>,
+  say: (sentence: string) => void,
+  stop: AbortSignal | undefined,
+): Promise<Trainer['samples']> {
+  const { every, count } = train.samples;
+  if (every === 0) return undefined;
+  if (looksAhead(model.config)) {
+    say('no samples while it trains: with expert choice the model looks ahead and cannot generate.');
+    return undefined;
+  }
+  const tokenizers = await loadTokenizers(dataset, manifest);
+  const codecs = await loadCodecs(dataset, manifest);
+  const images = imagesOf(manifest, codecs, data.diffusion.image_mask);
+  const setup = { model, manifest, tokenizers, codecs, seed: train.seed, ...(images ? { images } : {}) };
+  const source = await open(manifest.splits.validation.documents > 0 ? 'validation' : 'train');
+  const samples = await TrainingSamples.open(out, setup, source, count);
+  const write = async (step: number): Promise<boolean> => {
+    try {
+      await samples.write(step, stop);
+      return true;
+    } catch (error) {
+      if (stop?.aborted && error instanceof MotError && error.code === 'ERR_ABORTED') return false;
+      throw error;
+    }
+  };
+  return { every, write };
+}
+
 /** The model of a run on its data set. MotError ERR_CONFIG when the two do not go together. */
 export function modelForDataset(config: RunConfig, manifest: DatasetManifest): ModelConfig {
   const { seq_len } = config.train;
@@ -243,13 +282,18 @@ function checkKeepBest(name: string | undefined, manifest: DatasetManifest): voi
 }
 
 /** Limits and number format of the model of a run. */
-export function modelOptions({ train }: RunConfig): ModelOptions {
+export function modelOptions({ train, model }: RunConfig): ModelOptions {
+  const tokens = train.micro_sequences * train.seq_len;
+  // Samples take one document at a time; an image by diffusion a second one, for guidance, and both in one call.
+  const diffusion = model['diffusion'] !== undefined && model['diffusion'] !== null;
+  const sampled = train.samples.every > 0;
   return {
     device: train.device,
     dtype: train.dtype,
     checkpointing: train.checkpointing,
     threads: train.threads,
-    tokens: train.micro_sequences * train.seq_len,
+    tokens: sampled && diffusion ? Math.max(tokens, 2 * train.seq_len) : tokens,
+    ...(sampled ? { kv_slots: diffusion ? 2 * train.seq_len + 2 : train.seq_len } : {}),
     positions: train.seq_len,
     seed: train.seed,
   };

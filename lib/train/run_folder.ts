@@ -28,6 +28,8 @@ const FREE_KEYS = new Set([
   'train.keep_best',
   'train.tensorboard',
   'train.threads',
+  'train.samples.every',
+  'train.samples.count',
   // Of the steps to come, like train.steps: how to get past a step that ended the run.
   ...Object.keys(anomalySchema.shape).map((key) => `train.anomaly.${key}`),
 ]);

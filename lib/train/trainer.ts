@@ -8,6 +8,7 @@ import type { CheckpointWriter } from './checkpoint_writer.js';
 import { evaluate, poolLosses, type PooledLosses } from './evaluate.js';
 import type { MetricsLine, StepMetrics, ValidationMetrics } from './metrics.js';
 import { silent, type Progress } from './progress.js';
+import { samplesFolder } from './samples.js';
 import { learningRate, type Schedule } from './schedule.js';
 
 /** How a step updates the weights; names and meaning as in the run config's `train`. */
@@ -43,6 +44,8 @@ export interface Trainer {
   record: (line: MetricsLine) => void;
   /** Saves model and state. */
   checkpoints: Pick<CheckpointWriter, 'save' | 'check' | 'settle'>;
+  /** Generates samples every so many steps and after the last; false: `stop` came in between, and there are none. */
+  samples?: { every: number; write(step: number): Promise<boolean> };
   progress?: Progress;
   /** Told of every step, before and after. */
   profiler?: { before(left: number): Promise<void>; after(step: number): Promise<void> };
@@ -94,6 +97,10 @@ export async function runTrainer(trainer: Trainer): Promise<boolean> {
       }
       const last = state.step === settings.steps;
       if (last || due(state.step, settings.validateEvery)) await validate(trainer, progress);
+      if (trainer.samples && (last || due(state.step, trainer.samples.every))) {
+        if (await trainer.samples.write(state.step))
+          trainer.record({ event: 'samples', step: state.step, folder: samplesFolder(state.step) });
+      }
       // A model that may have diverged must not take the place of older checkpoints.
       const asked = !metrics.skipped && (trainer.saveNow?.() ?? false);
       if (last || asked || (due(state.step, settings.checkpointEvery) && !metrics.skipped)) {

@@ -1,6 +1,7 @@
 /// <reference lib="dom" />
 // Runs in the browser: page.ts serves the text of `watchRun` as a script. It must therefore not use anything from
 // outside its own body.
+import type { SamplePiece, TrainingSample } from '../train/samples.js';
 import type { Chart, drawCharts, Plots, UPlot } from '../report/charts.js';
 
 /** What the server sends, whole, whenever something is new. */
@@ -10,6 +11,8 @@ export interface LiveData {
   state: 'waiting' | 'training' | 'stopped' | 'finished';
   facts: [label: string, value: string][];
   charts: Chart[];
+  /** The newest samples; their files lie under `folder`. */
+  samples?: { step: number; folder: string; list: TrainingSample[] };
 }
 
 /** Keeps the page up to date, and connects again when the connection is lost. */
@@ -44,8 +47,51 @@ export function watchRun(draw: typeof drawCharts, uPlot: UPlot): void {
         place.id = id;
         place.className = 'chart';
       }
+    if (data.samples) showSamples(data.samples);
     charts = data.charts;
     draw(charts, uPlot, plots);
+  };
+
+  const create = (tag: string, parent: Element, text = ''): HTMLElement => {
+    const made = parent.appendChild(document.createElement(tag));
+    made.textContent = text;
+    return made;
+  };
+  /** A text, a picture or a sound, with what it is. */
+  const showPiece = (parent: Element, label: string, piece: SamplePiece, folder: string): void => {
+    if (!('file' in piece)) {
+      const line = create('p', parent);
+      create('b', line, label);
+      line.append(` ${piece.text || '(nothing)'}`);
+    } else if (piece.file.endsWith('.png')) {
+      const figure = create('figure', parent);
+      const image = figure.appendChild(document.createElement('img'));
+      image.src = `${folder}/${piece.file}`;
+      image.alt = label;
+      create('figcaption', figure, label);
+    } else {
+      const sound = create('div', parent);
+      sound.className = 'sound';
+      create('span', sound, label);
+      const audio = sound.appendChild(document.createElement('audio'));
+      audio.controls = true;
+      audio.preload = 'none';
+      audio.src = `${folder}/${piece.file}`;
+    }
+  };
+  const showSamples = ({ step, folder, list }: NonNullable<LiveData['samples']>): void => {
+    // Once for each step: a sound that plays must not be cut off.
+    if (String(step) === element('samples').dataset['step']) return;
+    element('samples').dataset['step'] = String(step);
+    element('samples-title').textContent = `Samples at step ${step}`;
+    element('samples').replaceChildren();
+    for (const { prompt, generated, truth } of list) {
+      const card = create('article', element('samples'));
+      card.className = 'sample';
+      for (const piece of prompt) showPiece(card, `given: ${piece.modality}`, piece, folder);
+      showPiece(card, `generated: ${generated.modality}`, generated, folder);
+      showPiece(card, `true: ${truth.modality}`, truth, folder);
+    }
   };
 
   const connect = (): void => {

@@ -50,6 +50,8 @@ export class RunHistory {
   private readonly trends = TRENDS.map(() => new ThinnedCurve());
   private last: StepMetrics | undefined;
   private resumed = 0;
+  /** Step of the newest samples. */
+  samples: number | undefined;
   private anomalies: AnomalyCounts = { spikes: 0, skipped: 0 };
 
   /** Steps done. */
@@ -63,6 +65,7 @@ export class RunHistory {
       this.addLosses('train', line);
       TRENDS.forEach(([key], i) => this.trends[i]!.add(line.step, line[key]));
     } else if (line.event === 'resumed_from') this.resumed++;
+    else if (line.event === 'samples') this.samples = line.step;
     else if (line.event === 'anomaly') countAnomaly(this.anomalies, line);
     else if (line.event === 'validation' && (line.split === 'validation' || line.split === 'heldout'))
       this.addLosses(line.split, line);

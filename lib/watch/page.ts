@@ -16,6 +16,7 @@ export function livePage(): ReadonlyMap<string, PageFile> {
 <title>mot</title><link rel="icon" href="data:,"><link rel="stylesheet" href="live.css"></head><body><main>
 <h1 id="title">mot</h1><p class="note" id="state" role="status">connecting</p>
 <dl class="facts" id="facts"></dl><div class="charts" id="charts"></div>
+<h2 id="samples-title"></h2><div class="samples" id="samples"></div>
 </main><script src="live.js"></script></body></html>
 `;
   return new Map([

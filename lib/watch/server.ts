@@ -1,9 +1,10 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, realpathSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { basename, join, resolve } from 'node:path';
 import { parse } from 'yaml';
 import { CONFIG_FILE, METRICS_FILE } from '../train/run_folder.js';
+import { readSamples, SAMPLE_FILE, samplesFolder } from '../train/samples.js';
 import type { LiveData } from './client.js';
 import { RunHistory } from './history.js';
 import { livePage } from './page.js';
@@ -26,7 +27,7 @@ const LOOPBACK = /^(127\.0\.0\.1|localhost|\[::1\])(:\d+)?$/;
 const HEADERS = {
   'Cache-Control': 'no-store',
   'Content-Security-Policy':
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; media-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
   'Cross-Origin-Resource-Policy': 'same-origin',
   'Referrer-Policy': 'no-referrer',
   'X-Content-Type-Options': 'nosniff',
@@ -117,7 +118,7 @@ export class LivePage {
       this.addPage(response);
       return;
     }
-    const file = this.files.get(path);
+    const file = this.files.get(path) ?? this.sampleFile(path);
     if (!file) return refuse(404, 'There is nothing here.');
     response.writeHead(200, { ...HEADERS, 'Content-Type': file.type });
     response.end(request.method === 'HEAD' ? undefined : file.body);
@@ -173,8 +174,29 @@ export class LivePage {
       state: this.ended ?? (over ? 'finished' : history.step > 0 ? 'training' : 'waiting'),
       facts: history.facts(steps),
       charts: history.step > 0 ? history.charts() : [],
+      ...this.samples(),
     };
     return `data: ${JSON.stringify(data, shorter)}\n\n`;
+  }
+
+  /** The newest samples, where there are any. */
+  private samples(): Pick<LiveData, 'samples'> {
+    const step = this.history.samples;
+    const list = step === undefined ? undefined : readSamples(this.run, step);
+    return step === undefined || list === undefined ? {} : { samples: { step, folder: samplesFolder(step), list } };
+  }
+
+  /** A picture or sound of the samples; nothing else of the run folder, and nothing that a link leads out of it. */
+  private sampleFile(path: string): { type: string; body: Buffer } | undefined {
+    const [, folder, name] = /^\/(samples\/step-\d+)\/([^/]+)$/.exec(path) ?? [];
+    if (folder === undefined || !SAMPLE_FILE.test(name!)) return undefined;
+    try {
+      const file = realpathSync(join(this.run, folder, name!));
+      if (file !== join(realpathSync(this.run), folder, name!)) return undefined;
+      return { type: name!.endsWith('.png') ? 'image/png' : 'audio/wav', body: readFileSync(file) };
+    } catch {
+      return undefined;
+    }
   }
 
   /** Steps of the whole run by its config. */

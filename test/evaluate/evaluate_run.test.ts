@@ -18,6 +18,7 @@ import { evaluateScenes } from '../../lib/evaluate/scenes.js';
 import type { Generator } from '../../lib/generate/generator.js';
 import { loadTokenizers, splitSpans, type Tokenizers } from '../../lib/modalities/registry.js';
 import { isStep, readMetrics, type ValidationMetrics } from '../../lib/train/metrics.js';
+import { readSamples } from '../../lib/train/samples.js';
 import { runTraining } from '../../lib/train/run.js';
 
 const options = emojiOptionsSchema.parse({
@@ -54,11 +55,19 @@ beforeAll(async () => {
 afterAll(() => rmSync(root, { recursive: true, force: true }));
 
 /** A run of two steps on the data set. */
-async function train(out: string, data: { dataset?: string; prepare?: unknown }, model = {}): Promise<void> {
+async function train(out: string, data: { dataset?: string; prepare?: unknown }, model = {}, more = {}): Promise<void> {
   const value = {
     model: { d_model: 32, n_layers: 1, n_heads: 4, head_dim: 8, ffn_dim: 48, ...model },
     data: { dataset: prepared.folder, ...data },
-    train: { steps: 2, sequences: 1, seq_len: 256, warmup_steps: 1, checkpoint_every: 1, validation_documents: 60 },
+    train: {
+      steps: 2,
+      sequences: 1,
+      seq_len: 256,
+      warmup_steps: 1,
+      checkpoint_every: 1,
+      validation_documents: 60,
+      ...more,
+    },
   };
   await runTraining(parseRunConfig({ value, where: (key) => key.join('.') }, out));
 }
@@ -267,7 +276,10 @@ describe('mot eval', () => {
     const continuous = emojiOptionsSchema.parse({ ...options, spoken: undefined, documents: 60, latents: {} });
     const { folder } = await prepareEmoji(continuous, { out: join(root, 'latents'), threads: 2 });
     const out = join(root, 'latents-run');
-    await train(out, { dataset: folder, prepare: { latents: {} } }, { diffusion: {} });
+    const samples = { every: 2, count: 1 };
+    await train(out, { dataset: folder, prepare: { latents: {} } }, { diffusion: {} }, { samples });
+    const drawn = readSamples(out, 2)!.find(({ generated }) => generated.modality === 'image')!;
+    expect(drawn).toMatchObject({ prompt: [{ modality: 'text' }], generated: { file: 'image-0-generated.png' } });
     const result = await evaluateRun(out, { samples: 2, splits: ['heldout'] });
     const heldout = result.splits.heldout!;
     expect(Object.keys(heldout.losses)).toEqual(['text']);

@@ -30,6 +30,7 @@ const data: ReportData = {
   facts: [['steps', '3']],
   curves: lossCurves(lines, ['text', 'image'], baselines),
   throughput: throughputCurve(lines),
+  trainingSamples: [],
   samples: [
     {
       caption: 'cat </script><script>alert(1)</script>',

@@ -77,6 +77,7 @@ function setUp(copy: CheckpointCopy, free = 1e9): { model: SlowModel; writer: Ch
 const stateAt = (step: number): TrainerState => ({
   step,
   skipped: 0,
+  recent: { loss: [], grad_norm: [], skipped: 0 },
   cursor: 7 * step,
   seed: 1,
   config: {},
