@@ -1,4 +1,4 @@
-import { PARTS, towersOf, type ModelConfig } from '../config/model_config.js';
+import { hasOwnNorms, PARTS, towersOf, type ModelConfig, type PartOrNorms } from '../config/model_config.js';
 import type { Preset } from '../config/presets.js';
 import type { RunConfig } from '../config/run_config.js';
 import type { MachineMemory } from '../machine.js';
@@ -97,21 +97,22 @@ function settings(what: string, model: ModelConfig, train: RunConfig['train']): 
 }
 
 function parameterLines(model: ModelConfig, count: ParameterCount): string[] {
+  const parts: PartOrNorms[] = hasOwnNorms(model) ? [...PARTS, 'norms'] : [...PARTS];
   // A tower may serve other modalities in one part than in another.
   const serves = (tower: string): string => {
-    const byPart = PARTS.map((part) =>
+    const byPart = parts.map((part) =>
       model.modalities.filter((_, m) => towersOf(model, part)[m] === tower).join(', '),
     );
     const [first, ...others] = [...new Set(byPart.filter((names) => names !== ''))];
     return others.length > 0 || first === tower ? tower : `${tower} (${first})`;
   };
   const cells = (size: number): string => (size === 0 ? '-' : number(size));
-  const towers = Object.entries(count.towers).map(([tower, parts]) => [
+  const towers = Object.entries(count.towers).map(([tower, sizes]) => [
     `  ${serves(tower)}`,
-    ...PARTS.map((part) => cells(parts[part])),
+    ...parts.map((part) => cells(sizes[part] ?? 0)),
   ]);
   return [
-    table([['Parameters by tower', ...PARTS], ...towers], { figures: true }),
+    table([['Parameters by tower', ...parts], ...towers], { figures: true }),
     '',
     table(
       [

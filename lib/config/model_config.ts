@@ -13,6 +13,8 @@ const positive = z.number().gt(0);
 /** Parts of the model that can have weights of their own for each modality. */
 export const PARTS = ['self_attn', 'mlp', 'final'] as const;
 export type Part = (typeof PARTS)[number];
+/** A part, or the norms of the branches where these have towers of their own. */
+export type PartOrNorms = Part | 'norms';
 
 const NAME = /^[a-z][a-z0-9_]*$/;
 const SHARED = 'shared';
@@ -95,21 +97,24 @@ export const modelConfigShape = {
   /** Names of the modalities; a batch counts them from 0. */
   modalities: z.array(name).min(1).max(256),
   /**
-   * Which parts have one tower a modality; `true`: all (Mixture of Transformers, the default), `false`: none (dense). A
-   * branch's norms belong to its part: those of queries, keys and output to `self_attn`, the feed-forward one to `mlp`;
-   * `final` is the norm before the head. So the paper's ablation (feed-forward; and Q, K, V, O; and norms) is
-   * `{self_attn: false, final: false}`, `{final: false}`, `true`, where each step takes its branch's norms along.
+   * Which parts have one tower a modality; `true`: all (Mixture of Transformers, the default), `false`: none (dense).
+   * `final` is the norm before the head, `norms` those of the two branches (`attention_norm`, `ffn_norm`); without
+   * `norms` each of these goes with its branch, as those of queries and keys always do. So the paper's ablation
+   * (feed-forward; and Q, K, V, O; and norms) is `{self_attn: false, norms: false, final: false}`,
+   * `{norms: false, final: false}`, `true`.
    */
   untied: z
     .union([
       z.boolean(),
       z.strictObject({
-        /** Attention: projections and their norms. */
+        /** Attention: its projections, and the norms of queries and keys. */
         self_attn: z.boolean().default(true),
-        /** The feed-forward part and its norm. */
+        /** The feed-forward part. */
         mlp: z.boolean().default(true),
         /** The norm before the head. */
         final: z.boolean().default(true),
+        /** The norms of the two branches. Default: each goes with its branch. */
+        norms: z.boolean().optional(),
       }),
     ])
     .default(true),
@@ -122,6 +127,8 @@ export const modelConfigShape = {
       mlp: towerMap.optional(),
       /** Towers of the norm before the head, by modality. */
       final: towerMap.optional(),
+      /** Towers of the norms of the branches, by modality. Default: those of each norm's branch. */
+      norms: towerMap.optional(),
     })
     .optional(),
   /** `branch_output`: h + Norm(f(h)), the paper's; `pre`: h + f(Norm(h)), Llama's. */
@@ -160,8 +167,9 @@ export interface ModelConfig {
   head_dim: number;
   ffn_dim: number;
   modalities: string[];
-  untied: Record<Part, boolean>;
-  towers?: Partial<Record<Part, Record<string, string>>>;
+  /** `norms` only where they do not go with their branches. */
+  untied: Record<Part, boolean> & { norms?: boolean };
+  towers?: Partial<Record<PartOrNorms, Record<string, string>>>;
   norm_placement: 'branch_output' | 'pre';
   qk_norm: boolean;
   norm_eps: number;
@@ -222,11 +230,12 @@ export function parseModelConfig(
   }
 
   const { untied: tied, towers, loss_weight, experts, diffusion, ffn_dim = defaultFfnDim(d_model), ...rest } = parsed;
-  const untied = typeof tied === 'boolean' ? { self_attn: tied, mlp: tied, final: tied } : tied;
+  const { norms, ...branches } = typeof tied === 'boolean' ? { self_attn: tied, mlp: tied, final: tied } : { ...tied };
+  const untied = { ...branches, ...(norms === undefined ? {} : { norms }) };
   const given = Object.entries(towers ?? {}).filter(([, map]) => map !== undefined);
   const parts = {
     untied,
-    ...(given.length > 0 ? { towers: Object.fromEntries(given) as Partial<Record<Part, Record<string, string>>> } : {}),
+    ...(given.length > 0 ? { towers: Object.fromEntries(given) as NonNullable<ModelConfig['towers']> } : {}),
   };
   const mlpTowers = nativePart({ modalities, ...parts }, 'mlp').names;
   const filled = parseExperts(experts ?? {}, mlpTowers, (sentence) => fail('experts', sentence));
@@ -280,14 +289,19 @@ function parseExperts(
 /** What decides which tower serves a modality. */
 type TowerChoice = Pick<ModelConfig, 'modalities' | 'untied' | 'towers'>;
 
-/** The tower of each modality in a part, in the order of modalities. */
-export function towersOf(config: TowerChoice, part: Part): string[] {
+/** Whether the norms of the branches have towers of their own. */
+export function hasOwnNorms({ untied, towers }: TowerChoice): boolean {
+  return untied.norms !== undefined || towers?.norms !== undefined;
+}
+
+/** The tower of each modality in a part, in the order of modalities. `norms`: where `hasOwnNorms`. */
+export function towersOf(config: TowerChoice, part: PartOrNorms): string[] {
   const map = config.towers?.[part];
   return config.modalities.map((m) => (map ? map[m]! : config.untied[part] ? m : SHARED));
 }
 
 /** One part's towers, as the addon takes them: in the order in which modalities first name them. */
-function nativePart(config: TowerChoice, part: Part): NativePart {
+function nativePart(config: TowerChoice, part: PartOrNorms): NativePart {
   const towers = towersOf(config, part);
   const names = [...new Set(towers)];
   return { names, towerOfModality: towers.map((tower) => names.indexOf(tower)) };
@@ -327,6 +341,7 @@ export function nativeModelConfig(config: ModelConfig): NativeModelConfig {
     selfAttn: nativePart(config, 'self_attn'),
     mlp: nativePart(config, 'mlp'),
     final: nativePart(config, 'final'),
+    ...(hasOwnNorms(config) ? { norms: nativePart(config, 'norms') } : {}),
     lossWeight: config.modalities.map((m) => config.loss_weight[m]!),
     ...(config.experts ? { experts: nativeExperts(config) } : {}),
     ...(diffusion

@@ -1,4 +1,4 @@
-import { PARTS, towersOf, type ModelConfig, type Part } from '../config/model_config.js';
+import { hasOwnNorms, PARTS, towersOf, type ModelConfig, type Part, type PartOrNorms } from '../config/model_config.js';
 import type { TensorShape } from './model.js';
 
 /** Numbers of weights. */
@@ -9,8 +9,8 @@ export interface ParameterCount {
   head: number;
   /** All but embedding and head. */
   nonEmbedding: number;
-  /** By tower and part. */
-  towers: Record<string, Record<Part, number>>;
+  /** By tower and part; `norms` where those of the branches have towers of their own. */
+  towers: Record<string, Record<Part, number> & { norms?: number }>;
   /** What a token of each modality meets, of experts as many as it goes to in the mean: its own towers, and embedding and head, or, of a patch, the diffusion's. */
   active: Record<string, number>;
 }
@@ -31,17 +31,24 @@ export function parameterCount(config: ModelConfig, tensors: readonly TensorShap
     towers: {},
     active: Object.fromEntries(config.modalities.map((modality) => [modality, 0])),
   };
-  const towersByPart = Object.fromEntries(PARTS.map((part) => [part, towersOf(config, part)]));
+  const ownNorms = hasOwnNorms(config);
+  const parts: PartOrNorms[] = ownNorms ? [...PARTS, 'norms'] : [...PARTS];
+  const towersByPart = Object.fromEntries(parts.map((part) => [part, towersOf(config, part)]));
   for (const { name, shape } of tensors) {
     const size = shape.reduce((product, length) => product * length, 1);
     count.total += size;
-    const place = placeOf(name);
+    const place = placeOf(name, ownNorms);
     if (name === EMBEDDING) count.embedding += size;
     else if (name === HEAD) count.head += size;
     else count.nonEmbedding += size;
     if (place) {
-      const parts = (count.towers[place.tower] ??= { self_attn: 0, mlp: 0, final: 0 });
-      parts[place.part] += size;
+      const sizes = (count.towers[place.tower] ??= {
+        self_attn: 0,
+        mlp: 0,
+        final: 0,
+        ...(ownNorms ? { norms: 0 } : {}),
+      });
+      sizes[place.part] = sizes[place.part]! + size;
     }
     config.modalities.forEach((modality, m) => {
       const met = place
@@ -60,10 +67,11 @@ function shareOfExpert(config: ModelConfig, name: string, tower: string): number
   return (experts.routing === 'token_choice' ? experts.top_k : experts.capacity_factor) / experts.count;
 }
 
-/** Tower and part of a weight; undefined for those outside layers. A branch's norms belong to the branch. */
-function placeOf(name: string): { tower: string; part: Part } | undefined {
+/** Tower and part of a weight; undefined for those outside layers. Norms of a branch may have towers of their own. */
+function placeOf(name: string, ownNorms: boolean): { tower: string; part: PartOrNorms } | undefined {
   const [first, second, third, fourth] = name.split('.');
   if (first === 'norm') return { tower: second!, part: 'final' };
   if (first !== 'layers') return undefined;
+  if (ownNorms && (fourth === 'attention_norm' || fourth === 'ffn_norm')) return { tower: third!, part: 'norms' };
   return { tower: third!, part: fourth === 'mlp' || fourth === 'ffn_norm' ? 'mlp' : 'self_attn' };
 }

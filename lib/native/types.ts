@@ -38,6 +38,8 @@ export interface NativeModelConfig {
   selfAttn: NativePart;
   mlp: NativePart;
   final: NativePart;
+  /** Of attention_norm and ffn_norm; absent: those of their branch. */
+  norms?: NativePart;
   lossWeight: number[];
   /** Of every tower of mlp; absent: none has any. */
   experts?: NativeExperts[];

@@ -67,6 +67,7 @@ ModelConfig to_config(const Napi::Value& value) {
   c.self_attn = to_part(o.Get("selfAttn"), "selfAttn");
   c.mlp = to_part(o.Get("mlp"), "mlp");
   c.final = to_part(o.Get("final"), "final");
+  if (Napi::Value norms = o.Get("norms"); !norms.IsUndefined()) c.norms = to_part(norms, "norms");
   Napi::Array weights = to_array(o.Get("lossWeight"), "lossWeight");
   for (uint32_t i = 0; i < weights.Length(); i++) c.loss_weight.push_back(to_number(weights.Get(i), "lossWeight"));
   if (Napi::Value experts = o.Get("experts"); !experts.IsUndefined()) {

@@ -30,7 +30,7 @@ void branch_input(const Pass& p, const Branch& b) {
                                                           .out = b.x,
                                                           .out_copy = {},
                                                           .rstd = b.norm_rstd,
-                                                          .segments = b.segments,
+                                                          .segments = b.norm_segments,
                                                           .eps = p.engine.config.norm_eps});
 }
 
@@ -56,7 +56,7 @@ void branch_norm(const Pass& p, const Branch& b) {
                                                           .out = b.h_next,
                                                           .out_copy = b.x_next,
                                                           .rstd = b.norm_rstd,
-                                                          .segments = b.segments,
+                                                          .segments = b.norm_segments,
                                                           .eps = p.engine.config.norm_eps});
 }
 
@@ -72,7 +72,7 @@ Matrix branch_gradient(const Pass& p, const Branch& b) {
                                                      .d_x = d_y,
                                                      .accumulate_d_x = 0,
                                                      .d_weight = b.norm.gradient,
-                                                     .segments = b.segments});
+                                                     .segments = b.norm_segments});
   return d_y;
 }
 
@@ -96,7 +96,7 @@ void branch_d_x_done(const Pass& p, const Branch& b) {
                                                      .d_x = p.rows(e.buffers.d_h),
                                                      .accumulate_d_x = 1,
                                                      .d_weight = b.norm.gradient,
-                                                     .segments = b.segments});
+                                                     .segments = b.norm_segments});
 }
 
 void branch_input_backward(const Pass& p, const Branch& b, const Weight& first, const Matrix& d_y) {

@@ -8,7 +8,8 @@
 namespace mot {
 
 struct Branch {
-  Segments segments;
+  Segments segments;       // of the projections
+  Segments norm_segments;  // of the norm
   const Weight& norm;
   Matrix h;               // [N, D] f32: residual stream before
   Matrix x;               // [N, D] operand: what the branch's first projection reads

@@ -135,6 +135,7 @@ void validate(const ModelConfig& c) {
   check_part("self_attn", c.self_attn, c.modalities);
   check_part("mlp", c.mlp, c.modalities);
   check_part("final", c.final, c.modalities);
+  if (c.norms) check_part("norms", *c.norms, c.modalities);
   const int64_t loss_weights = static_cast<int64_t>(c.loss_weight.size());
   if (loss_weights != c.modalities)
     throw errorf("ERR_CONFIG", "[config] expected loss_weight for each of %lld modalities, got %lld",

@@ -57,6 +57,10 @@ struct ModelConfig {
   std::vector<double> loss_weight;  // [modalities], of the modality predicted; 1 by default
   std::vector<Experts> experts;     // [towers of mlp]; empty: no tower has experts
   std::optional<Diffusion> diffusion = std::nullopt;
+  std::optional<PartTowers> norms = std::nullopt;  // of attention_norm and ffn_norm; none: those of their branch
+
+  const PartTowers& attention_norm() const { return norms ? *norms : self_attn; }
+  const PartTowers& ffn_norm() const { return norms ? *norms : mlp; }
 
   int64_t qkv_dim() const { return (n_heads + 2 * n_kv_heads) * head_dim; }
   int64_t attn_dim() const { return n_heads * head_dim; }

@@ -122,6 +122,8 @@ Pass::Pass(const Engine& engine, const TokenGroups& groups, const AbortFlag& abo
       self_attn(as_segments(groups.self_attn)),
       mlp(as_segments(groups.mlp)),
       final(as_segments(groups.final)),
+      attention_norm(as_segments(groups.attention_norm)),
+      ffn_norm(as_segments(groups.ffn_norm)),
       abort_(abort),
       cached_(cached) {
   const Limits& limits = engine.limits;

@@ -74,7 +74,7 @@ class Pass {
 
   const Engine& engine;
   const TokenGroups& groups;
-  const Segments self_attn, mlp, final;
+  const Segments self_attn, mlp, final, attention_norm, ffn_norm;
   // How much of the load-balance loss's gradient backward adds: the batch's share of the targets of its global batch.
   double balance_share = 0;
 

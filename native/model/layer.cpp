@@ -10,10 +10,15 @@ namespace {
 Branch attention_branch(const Pass& p, int64_t layer) {
   const LayerBuffers& own = p.engine.buffers.layers[layer];
   const auto& b = own.attention;
-  return {p.self_attn,       p.engine.weights.layers[layer].attention_norm,
-          p.rows(b.h),       p.rows(b.x),
-          p.rows(b.branch),  p.engine.floats(b.norm_rstd),
-          p.rows(own.mlp.h), p.rows(own.mlp.x)};
+  return {p.self_attn,
+          p.attention_norm,
+          p.engine.weights.layers[layer].attention_norm,
+          p.rows(b.h),
+          p.rows(b.x),
+          p.rows(b.branch),
+          p.engine.floats(b.norm_rstd),
+          p.rows(own.mlp.h),
+          p.rows(own.mlp.x)};
 }
 
 Branch mlp_branch(const Pass& p, int64_t layer) {
@@ -22,6 +27,7 @@ Branch mlp_branch(const Pass& p, int64_t layer) {
   const bool last = layer + 1 == p.engine.config.n_layers;
   const LayerBuffers::Attention* next = last ? nullptr : &buffers.layers[layer + 1].attention;
   return {p.mlp,
+          p.ffn_norm,
           p.engine.weights.layers[layer].ffn_norm,
           p.rows(b.h),
           p.rows(b.x),

@@ -182,6 +182,8 @@ TokenGroups make_token_groups(const ModelConfig& config, const Limits& limits, i
   groups.self_attn = make_segments(config.self_attn, rows_of_modality);
   groups.mlp = make_segments(config.mlp, rows_of_modality);
   groups.final = make_segments(config.final, rows_of_modality);
+  groups.attention_norm = make_segments(config.attention_norm(), rows_of_modality);
+  groups.ffn_norm = make_segments(config.ffn_norm(), rows_of_modality);
   if (config.has_experts()) make_routed(config, row_alignment, kv.slot != nullptr, groups);
   groups.patches = make_patch_group(config, batch, groups.row, patch_rows.begin, patches);
   return groups;

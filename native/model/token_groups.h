@@ -30,15 +30,16 @@ struct TokenGroups {
   int64_t rows = 0;          // N >= T: with the padding rows of the backend's row alignment
   int64_t kv_slots = 0;      // size of the cache that kv_row, kv_start and kv_end address; 0: keys are the batch's own
   std::vector<int32_t> row;  // [T] sorted row of sequence position t
-  std::vector<int32_t> seq_row;                  // [N] sequence position of sorted row n; -1: padding
-  std::vector<int32_t> token, position, target;  // [N] sorted; padding: -1, 0, -1; token of a patch: -1
-  std::vector<int32_t> target_modality;          // [N] sorted; -1 where there is no target
-  std::vector<int32_t> kv_row;                   // [N] key/value row that sorted row n writes; -1: padding
-  std::vector<int32_t> kv_start, kv_end;         // [T] sequence order
-  std::vector<Segment> self_attn, mlp, final;    // segments of each part (neighbours of one tower merged)
-  std::vector<int64_t> target_count;             // [modalities]
-  std::vector<RoutedTower> routed;               // [towers of mlp]; empty in a model without experts
-  int64_t routed_rows = 0;                       // R: of all towers
+  std::vector<int32_t> seq_row;                   // [N] sequence position of sorted row n; -1: padding
+  std::vector<int32_t> token, position, target;   // [N] sorted; padding: -1, 0, -1; token of a patch: -1
+  std::vector<int32_t> target_modality;           // [N] sorted; -1 where there is no target
+  std::vector<int32_t> kv_row;                    // [N] key/value row that sorted row n writes; -1: padding
+  std::vector<int32_t> kv_start, kv_end;          // [T] sequence order
+  std::vector<Segment> self_attn, mlp, final;     // segments of each part (neighbours of one tower merged)
+  std::vector<Segment> attention_norm, ffn_norm;  // likewise
+  std::vector<int64_t> target_count;              // [modalities]
+  std::vector<RoutedTower> routed;                // [towers of mlp]; empty in a model without experts
+  int64_t routed_rows = 0;                        // R: of all towers
   PatchGroup patches;
 };
 

@@ -46,14 +46,14 @@ ModelWeights::ModelWeights(const ModelConfig& c, const WeightList& list, float* 
       layer.k_norm = towers(attention, prefix, ".self_attn.k_norm.weight", 1, E);
     }
     layer.o = towers(attention, prefix, ".self_attn.o_proj.weight", D, HE);
-    layer.attention_norm = towers(attention, prefix, ".attention_norm.weight", 1, D);
+    layer.attention_norm = towers(c.attention_norm().names, prefix, ".attention_norm.weight", 1, D);
     layer.gate_up = towers(mlp_sets, prefix, ".gate_proj.weight", 2 * F, D);
     layer.down = towers(mlp_sets, prefix, ".down_proj.weight", D, F);
     for (size_t tower = 0; tower < c.experts.size(); tower++) {
       const int64_t experts = c.experts[tower].count;
       layer.routers.push_back(experts ? towers({mlp[tower]}, prefix, ".mlp.router.weight", experts, D) : Weight{});
     }
-    layer.ffn_norm = towers(mlp, prefix, ".ffn_norm.weight", 1, D);
+    layer.ffn_norm = towers(c.ffn_norm().names, prefix, ".ffn_norm.weight", 1, D);
     layers.push_back(layer);
   }
   final_norm = towers(c.final.names, "norm.", ".weight", 1, D);

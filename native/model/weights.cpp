@@ -55,6 +55,11 @@ WeightList::WeightList(const ModelConfig& c) {
     flat_count_ += count;
   };
 
+  // Norms with towers of their own follow their branch.
+  auto add_norms = [&](const std::string& prefix, const char* suffix) {
+    for (const std::string& tower : c.norms->names) add(prefix + tower + suffix, {c.d_model}, Init::kOne);
+  };
+
   add("embed_tokens.weight", {c.vocab, c.d_model}, Init::kNormal);
   if (c.diffusion) {
     auto linear = [&](const std::string& name, int64_t out, int64_t in) {
@@ -79,8 +84,9 @@ WeightList::WeightList(const ModelConfig& c) {
         add(attention + "q_norm.weight", {c.head_dim}, Init::kOne);
         add(attention + "k_norm.weight", {c.head_dim}, Init::kOne);
       }
-      add(prefix + tower + ".attention_norm.weight", {c.d_model}, Init::kOne);
+      if (!c.norms) add(prefix + tower + ".attention_norm.weight", {c.d_model}, Init::kOne);
     }
+    if (c.norms) add_norms(prefix, ".attention_norm.weight");
     for (size_t i = 0; i < c.mlp.names.size(); i++) {
       const std::string& tower = c.mlp.names[i];
       if (const int64_t experts = c.experts.empty() ? 0 : c.experts[i].count; experts > 0)
@@ -91,8 +97,9 @@ WeightList::WeightList(const ModelConfig& c) {
         add(mlp + "up_proj.weight", {c.ffn_dim, c.d_model}, Init::kNormal, true);
         add(mlp + "down_proj.weight", {c.d_model, c.ffn_dim}, Init::kNormalResidual);
       }
-      add(prefix + tower + ".ffn_norm.weight", {c.d_model}, Init::kOne);
+      if (!c.norms) add(prefix + tower + ".ffn_norm.weight", {c.d_model}, Init::kOne);
     }
+    if (c.norms) add_norms(prefix, ".ffn_norm.weight");
   }
   for (const std::string& tower : c.final.names) add("norm." + tower + ".weight", {c.d_model}, Init::kOne);
   add("lm_head.weight", {c.vocab, c.d_model}, Init::kNormal);

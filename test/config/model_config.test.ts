@@ -35,8 +35,23 @@ test('untied and towers choose the weights of each modality', () => {
   expect(native.mlp).toEqual({ names: ['words', 'signals'], towerOfModality: [0, 1, 1] });
   expect(native.final).toEqual({ names: ['text', 'image', 'speech'], towerOfModality: [0, 1, 2] });
   expect(native.lossWeight).toEqual([1, 0.5, 1]);
+  expect(Object.hasOwn(native, 'norms')).toBe(false);
   const dense = nativeModelConfig(parseModelConfig({ ...BASE, untied: false }));
   expect([dense.selfAttn, dense.mlp, dense.final].every(({ names }) => names.join() === 'shared')).toBe(true);
+});
+
+test('norms of the branches may be untied, or tied, by themselves', () => {
+  const config = parseModelConfig({ ...BASE, untied: { self_attn: false, norms: true } });
+  expect(config.untied).toEqual({ self_attn: false, mlp: true, final: true, norms: true });
+  expect(parseModelConfig(JSON.parse(JSON.stringify(config)))).toEqual(config);
+  expect(nativeModelConfig(config).norms).toEqual({ names: ['text', 'image', 'speech'], towerOfModality: [0, 1, 2] });
+  const tied = nativeModelConfig(parseModelConfig({ ...BASE, untied: { norms: false } }));
+  expect(tied.norms).toEqual({ names: ['shared'], towerOfModality: [0, 0, 0] });
+  const towers = { norms: { text: 'words', image: 'signals', speech: 'signals' } };
+  expect(nativeModelConfig(parseModelConfig({ ...BASE, towers })).norms).toEqual({
+    names: ['words', 'signals'],
+    towerOfModality: [0, 1, 1],
+  });
 });
 
 test('experts: a number stands for expert choice with its defaults', () => {

@@ -46,6 +46,22 @@ describe('parameters by place', () => {
     for (const { active } of [ffn, attention]) expect(active['image']).toBe(dense + 2 * EMBEDDING);
   });
 
+  test('norms of the branches untied by themselves', () => {
+    const norms = 3 * 2 * 64;
+    const { towers, active, nonEmbedding } = count({
+      untied: { self_attn: false, mlp: false, final: false, norms: true },
+    });
+    const own = { self_attn: 0, mlp: 0, final: 0, norms };
+    expect(towers).toEqual({
+      shared: { self_attn: ATTENTION - norms / 2, mlp: MLP - norms / 2, final: 64, norms: 0 },
+      text: own,
+      image: own,
+      speech: own,
+    });
+    expect(nonEmbedding).toBe(dense + 2 * norms);
+    for (const value of Object.values(active)) expect(value).toBe(dense + 2 * EMBEDDING);
+  });
+
   test('of experts as many as a token goes to', () => {
     const active = (experts: ModelConfigInput['experts']): number => count({ untied: false, experts }).active['text']!;
     // Routers and experts of every layer.
