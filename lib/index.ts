@@ -41,6 +41,7 @@ export {
   type StepResult,
   type TensorKind,
   type TensorShape,
+  type WeightKind,
 } from './model/model.js';
 export type { Batch, Document, Patches } from './model/batch.js';
 export { parseModelConfig, type Part } from './config/model_config.js';

@@ -41,6 +41,14 @@ export function seedOption(): Option {
   return new Option('--seed <n>', 'seed of the draws').argParser(wholeNumber('--seed', 0)).default(0);
 }
 
+/** `--weights`, which all commands that load a checkpoint have. */
+export function weightsOption(): Option {
+  return new Option(
+    '--weights <which>',
+    'ema, the averaged weights, or raw, those that training goes on with; default: ema where the run has train.ema_decay',
+  ).argParser(oneOf('--weights', ['ema', 'raw']));
+}
+
 /** An option's value as one of a few; MotError ERR_USAGE otherwise. */
 export function oneOf<T extends string>(option: string, values: readonly T[]): (text: string) => T {
   return (text) => {

@@ -89,7 +89,7 @@ async function describe(what: string, overrides: string[], flags: DescribeFlags)
   const flops = flopsPerToken(model, (train.seq_len + 1) / 2);
   const machine = machineMemory();
   const shape = { sequences: train.micro_sequences, length: train.seq_len };
-  const memory = trainingMemory(model, shape, machine);
+  const memory = trainingMemory(model, shape, machine, { ema: train.ema_decay !== undefined });
   if (flags.json) {
     printJson({ model, train, parameters, flops, machine, arenaBytes, memory, plan });
     return;

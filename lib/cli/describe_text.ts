@@ -64,7 +64,7 @@ export function descriptionLines(description: Description): string[] {
 function settings(what: string, model: ModelConfig, train: RunConfig['train']): string[] {
   const { d_model, n_layers, n_heads, n_kv_heads, head_dim, ffn_dim, vocab, modalities } = model;
   const heads = n_kv_heads === n_heads ? `${n_heads}` : `${n_heads} (keys and values: ${n_kv_heads})`;
-  const { lr, schedule, min_lr_ratio, warmup_steps, beta1, beta2, eps, weight_decay, clip } = train;
+  const { lr, schedule, min_lr_ratio, warmup_steps, beta1, beta2, eps, weight_decay, clip, ema_decay } = train;
   const end = schedule === 'constant' ? '' : ` to ${short(lr * min_lr_ratio)}`;
   const { diffusion, experts = {} } = model;
   return [
@@ -92,6 +92,7 @@ function settings(what: string, model: ModelConfig, train: RunConfig['train']): 
       ],
       ['  rate', `${warmup_steps} steps of warm-up to ${short(lr)}, ${schedule}${end}`],
       ['  AdamW', `betas ${beta1}, ${beta2}, eps ${short(eps)}, weight decay ${weight_decay}, clip ${clip}`],
+      ...(ema_decay === undefined ? [] : [['  averaged weights', `decay ${ema_decay}`]]),
     ]),
   ];
 }

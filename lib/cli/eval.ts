@@ -4,7 +4,8 @@ import { dirname, resolve } from 'node:path';
 import { MotError } from '../errors.js';
 import type { EvaluatedSplit, RunEvaluation, SplitEvaluation } from '../evaluate/evaluate_run.js';
 import type { Estimate } from '../evaluate/metrics.js';
-import { oneOf, printJson, seedOption, table, threadsOption, wholeNumber } from './common.js';
+import type { WeightKind } from '../model/model.js';
+import { oneOf, printJson, seedOption, table, threadsOption, weightsOption, wholeNumber } from './common.js';
 
 interface EvalFlags {
   checkpoint?: number;
@@ -14,6 +15,7 @@ interface EvalFlags {
   seed: number;
   threads: number;
   approximateRouting?: boolean;
+  weights?: WeightKind;
   out?: string;
   json?: boolean;
 }
@@ -43,6 +45,7 @@ export function registerEval(program: Command): void {
       '--approximate-routing',
       'let a model with expert choice generate, by token choice; its losses stay as they are',
     )
+    .addOption(weightsOption())
     .addOption(seedOption())
     .addOption(threadsOption())
     .option('--out <file>', 'also write the result as JSON')
@@ -83,6 +86,7 @@ async function evaluate(run: string, flags: EvalFlags): Promise<RunEvaluation> {
       progress,
       ...(checkpoint === undefined ? {} : { step: checkpoint }),
       ...(documents === undefined ? {} : { documents }),
+      ...(flags.weights === undefined ? {} : { weights: flags.weights }),
     });
     if (out !== undefined) {
       const { writeFileAtomic } = await import('../io/files.js');
@@ -99,10 +103,11 @@ function expectFolder(folder: string): void {
   throw new MotError('ERR_FILE_WRITE', `--out: there is no folder ${folder}; make it, or choose another file.`);
 }
 
-function describe({ checkpoint, splits, skipped }: RunEvaluation): string {
+function describe({ checkpoint, weights, splits, skipped }: RunEvaluation): string {
   const parts = Object.entries(splits).map(([split, evaluation]) => `${title(split)}\n${splitTable(evaluation)}`);
   const missing = skipped.map(({ metric, reason }) => `not measured: ${metric}: ${reason}`);
-  return [checkpoint, ...parts, ...(missing.length > 0 ? [missing.join('\n')] : [])].join('\n\n');
+  const what = weights === 'ema' ? `${checkpoint}, averaged weights` : checkpoint;
+  return [what, ...parts, ...(missing.length > 0 ? [missing.join('\n')] : [])].join('\n\n');
 }
 
 function title(split: string): string {

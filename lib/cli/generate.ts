@@ -3,7 +3,8 @@ import path from 'node:path';
 import { MotError } from '../errors.js';
 import type { Segment, Tokenizers } from '../modalities/registry.js';
 import type { Picture, Sound } from '../modalities/tokenizer.js';
-import { printJson, seedOption, threadsOption, wholeNumber } from './common.js';
+import type { WeightKind } from '../model/model.js';
+import { printJson, seedOption, threadsOption, weightsOption, wholeNumber } from './common.js';
 
 interface GenerateFlags {
   output: string;
@@ -19,6 +20,7 @@ interface GenerateFlags {
   count: number;
   threads: number;
   approximateRouting?: boolean;
+  weights?: WeightKind;
   json?: boolean;
 }
 
@@ -66,6 +68,7 @@ export function registerGenerate(program: Command): void {
     )
     .option('--guidance <x>', 'how far a continuous picture follows the prompt; 1: as learnt', Number, 3)
     .option('--eta <x>', 'fresh noise in each step of diffusion: 1 DDPM, 0 DDIM', Number, 1)
+    .addOption(weightsOption())
     .addOption(seedOption())
     .addOption(threadsOption())
     .option(
@@ -108,6 +111,7 @@ async function run(checkpoint: string, prompt: [PromptKind, string][], flags: Ge
   await using opened = await openRun(checkpoint, {
     threads: flags.threads,
     approximateRouting: flags.approximateRouting ?? false,
+    weights: flags.weights,
     slots: (_, longestDocument, images) => {
       room = Math.max(2 * longestDocument, 2 * (flags.maxTokens ?? 0)) + (images ? guidanceSlots(images) : 0);
       return Math.min(flags.count, 8) * room;

@@ -83,6 +83,13 @@ export const trainConfigSchema = z
     clip: z.number().min(0).default(1),
     /** Steps that are not finite, and loss spikes; each is written down with the documents of its batch. */
     anomaly: anomalySchema.prefault({}),
+    /**
+     * Decay of an exponential moving average (EMA) of the weights, such as 0.999: after every update it becomes
+     * decay * average + (1 - decay) * weights. The first updates decay less, by (1 + n) / (10 + n) at update n, as
+     * TensorFlow's ExponentialMovingAverage does, so that the initial weights are soon forgotten. Checkpoints then hold both,
+     * and validation, `mot generate` and `mot eval` use the average. Default: no average.
+     */
+    ema_decay: z.number().gt(0).lt(1).optional(),
     /** Of initial weights and of the order of documents. */
     seed: z.int().min(0).default(0),
     /** Steps between validations, 0: only after the last step. */

@@ -12,6 +12,7 @@ import { silentPreparation, type PrepareProgress } from '../data/prepare_progres
 import { MotError } from '../errors.js';
 import { generatorSlots, makeGenerator } from '../generate/generator.js';
 import { openRun, type OpenedRun } from '../generate/open_run.js';
+import type { WeightKind } from '../model/model.js';
 import { checkpointFolder, type Checkpoint } from '../train/checkpoint.js';
 import { evaluate } from '../train/evaluate.js';
 import { evaluateScenes, type SceneMetrics } from './scenes.js';
@@ -24,6 +25,8 @@ export type EvaluatedSplit = (typeof EVALUATED_SPLITS)[number];
 export interface EvaluateOptions {
   /** Step of the checkpoint. Default: the newest. */
   step?: number;
+  /** Averaged weights or those that training went on with. Default: `ema` where the checkpoint has them. */
+  weights?: WeightKind;
   /** Default: both. */
   splits?: readonly EvaluatedSplit[];
   /** Documents of a split whose losses are taken. Default: all. */
@@ -54,6 +57,7 @@ export interface RunEvaluation {
   run: string;
   checkpoint: string;
   step: number;
+  weights: WeightKind;
   dataset: string;
   seed: number;
   splits: Partial<Record<EvaluatedSplit, SplitEvaluation>>;
@@ -77,6 +81,7 @@ export async function evaluateRun(run: string, options: EvaluateOptions = {}): P
   await using opened = await openRun(options.step === undefined ? run : checkpointFolder(run, options.step), {
     threads,
     approximateRouting: options.approximateRouting ?? false,
+    weights: options.weights,
     slots: (tokenizers, longestDocument, images) =>
       samples > 0 ? generatorSlots(tokenizers, longestDocument, SEQUENCES, images) : 0,
     tokens: (checkpoint) => packing(checkpoint).sequences * packing(checkpoint).seqLen,
@@ -86,6 +91,7 @@ export async function evaluateRun(run: string, options: EvaluateOptions = {}): P
     run,
     checkpoint: checkpoint.path,
     step: checkpoint.state.step,
+    weights: opened.weights,
     dataset: datasetFolder,
     seed,
     splits: {},

@@ -5,17 +5,19 @@ import { imageMaskOf } from '../config/run_config.js';
 import type { ImageMask } from '../data/packer.js';
 import { MotError } from '../errors.js';
 import { SafetensorsFile } from '../io/safetensors.js';
-import { Model, type ModelConfigInput } from '../model/model.js';
+import { Model, type ModelConfigInput, type WeightKind } from '../model/model.js';
 import type { Codecs } from '../modalities/codec.js';
 import { loadCodecs, loadTokenizers, type Tokenizers } from '../modalities/registry.js';
 import { continuousModality } from '../modalities/vocabulary.js';
-import { MODEL_FILE, openCheckpoint, type Checkpoint } from '../train/checkpoint.js';
+import { EMA_FILE, MODEL_FILE, openCheckpoint, type Checkpoint } from '../train/checkpoint.js';
 import type { ImageGeneration } from './images.js';
 
 /** A trained model with all that generation needs. Dispose it. */
 export interface OpenedRun extends AsyncDisposable {
   model: Model;
   checkpoint: Checkpoint;
+  /** Which weights of the checkpoint they are. */
+  weights: WeightKind;
   /** Folder and manifest of the data set that it was trained on. */
   datasetFolder: string;
   manifest: DatasetManifest;
@@ -32,21 +34,31 @@ export interface OpenedRun extends AsyncDisposable {
  * @param where A run folder (its newest checkpoint) or a checkpoint folder.
  * @param options.approximateRouting Lets a model with expert choice generate, by token choice; see `approximate_routing`
  *   of `Model.create`. Default false: it loads, and refuses to generate.
+ * @param options.weights `ema`, averaged weights, or `raw`, those that training went on with. Default: `ema` where the
+ *   checkpoint has them.
  * @param options.slots Slots of the KV cache, given the tokenizers, the longest document and how images are drawn; 0: no
  *   generation.
  * @param options.tokens Most tokens of one call, given the checkpoint. Default: 256; two guided images always fit.
- * @throws MotError ERR_FILE_OPEN, ERR_FILE_FORMAT, ERR_DATA when its data set is another one now.
+ * @throws MotError ERR_FILE_OPEN, also for averaged weights where there are none; ERR_FILE_FORMAT; ERR_DATA when its data
+ *   set is another one now.
  */
 export async function openRun(
   where: string,
   options: {
     threads?: number;
     approximateRouting?: boolean;
+    weights?: WeightKind | undefined;
     slots: (tokenizers: Tokenizers, longestDocument: number, images: ImageGeneration | undefined) => number;
     tokens?: (checkpoint: Checkpoint) => number;
   },
 ): Promise<OpenedRun> {
   const checkpoint = openCheckpoint(where);
+  const { weights = checkpoint.ema ? 'ema' : 'raw' } = options;
+  if (weights === 'ema' && !checkpoint.ema)
+    throw new MotError(
+      'ERR_FILE_OPEN',
+      `${checkpoint.path} has no averaged weights, because its run had no train.ema_decay; use its raw weights.`,
+    );
   const datasetFolder = checkpoint.state.dataset.folder;
   const manifest = readManifest(datasetFolder);
   if (manifest.fingerprint !== checkpoint.state.dataset.fingerprint)
@@ -55,11 +67,12 @@ export async function openRun(
       `the data set in ${datasetFolder} is another one than this checkpoint was trained on.`,
     );
   const tokenizers = await loadTokenizers(datasetFolder, manifest);
-  const weights = path.join(checkpoint.path, MODEL_FILE);
-  const file = await SafetensorsFile.open(weights);
+  const weightsPath = path.join(checkpoint.path, weights === 'ema' ? EMA_FILE : MODEL_FILE);
+  const file = await SafetensorsFile.open(weightsPath);
   const config = file.metadata['config'];
   file.close();
-  if (config === undefined) throw new MotError('ERR_FILE_FORMAT', `${weights} has no model config in its metadata.`);
+  if (config === undefined)
+    throw new MotError('ERR_FILE_FORMAT', `${weightsPath} has no model config in its metadata.`);
   const codecs = await loadCodecs(datasetFolder, manifest);
   const images = imagesOf(manifest, codecs, imageMaskOf(checkpoint.state.config));
   const slots = options.slots(tokenizers, manifest.longestDocument, images);
@@ -72,7 +85,7 @@ export async function openRun(
     approximate_routing: options.approximateRouting ?? false,
   });
   try {
-    await model.load(weights, ['weight']);
+    await model.load(weightsPath, ['weight']);
   } catch (error) {
     await model.dispose();
     throw error;
@@ -80,6 +93,7 @@ export async function openRun(
   return {
     model,
     checkpoint,
+    weights,
     datasetFolder,
     manifest,
     tokenizers,

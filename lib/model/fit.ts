@@ -30,20 +30,23 @@ function reserve(limit: number): number {
  * Memory of training with every number format and mode of activation checkpointing.
  *
  * @param shape Sequences at once, and tokens of each, of the plan.
+ * @param options.ema Whether weights are averaged; default false.
  */
 export function trainingMemory(
   config: ModelConfigInput,
   shape: { sequences: number; length: number },
   memory: MachineMemory,
+  { ema = false }: Pick<ModelOptions, 'ema'> = {},
 ): TrainingMemory[] {
   const most = memory.limit - reserve(memory.limit);
   return (['f32', 'bf16'] as const).flatMap((dtype) =>
     CHECKPOINTING.map((checkpointing) => {
-      const options = { dtype, checkpointing } as const;
+      const way = { dtype, checkpointing } as const;
+      const options = { ...way, ema };
       const { plan, arenaBytes } = describe(config, shape, options);
       const groups: Record<string, number> = {};
       for (const { group, bytes } of plan) groups[group] = (groups[group] ?? 0) + bytes;
-      return { ...options, groups, arenaBytes, fits: largestFit(config, shape.length, options, most) };
+      return { ...way, groups, arenaBytes, fits: largestFit(config, shape.length, options, most) };
     }),
   );
 }

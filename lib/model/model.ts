@@ -15,6 +15,7 @@ import type {
   NativeSnapshot,
   NativeStepResult,
   TensorKind,
+  WeightKind,
 } from '../native/types.js';
 import type { Batch } from './batch.js';
 import {
@@ -29,7 +30,7 @@ import {
 
 export type { ModelConfig, ModelConfigInput } from '../config/model_config.js';
 export type { AdamWOptions, CallOptions, ModelOptions, StepOptions } from './options.js';
-export type { TensorKind } from '../native/types.js';
+export type { TensorKind, WeightKind } from '../native/types.js';
 
 /** Losses of a batch, in nats. */
 export type Losses = NativeLosses;
@@ -93,6 +94,8 @@ export class Model implements AsyncDisposable {
    * @param options.positions RoPE positions; default the larger of tokens and kv_slots.
    * @param options.images Most images of a call, where the config has `diffusion`; default tokens.
    * @param options.training Whether there are gradients and optimiser state; default true.
+   * @param options.ema Whether there is an exponential moving average of the weights, equal to the initial ones until
+   *   updates with `emaDecay` add to it; default false.
    * @param options.checkpointing What training computes again in backward rather than keep: `none` (default), `attention`
    *   or `block`.
    * @param options.seed Of the initial weights, default 0; null leaves them zero.
@@ -205,9 +208,14 @@ export class Model implements AsyncDisposable {
     return this.#session.adamw(parseAdamW(options));
   }
 
-  /** Losses of a batch without gradients. */
-  async evaluate(batch: Batch, options: CallOptions = {}): Promise<Losses> {
-    return withSignal(options, (abort) => this.#session.evaluate(batch, abort));
+  /**
+   * Losses of a batch without gradients.
+   *
+   * @param options.weights `raw` (default), or `ema`: with the average of the weights, of a model created with `ema`.
+   */
+  async evaluate(batch: Batch, options: CallOptions & { weights?: WeightKind } = {}): Promise<Losses> {
+    const { weights = 'raw' } = options;
+    return withSignal(options, (abort) => this.#session.evaluate(batch, weights, abort));
   }
 
   /** Log-probability, in nats, of each place's target: [tokens], 0 where there is none. */
@@ -262,7 +270,7 @@ export class Model implements AsyncDisposable {
     return withSignal(options, (abort) => this.#session.decode(batch, positions, output, abort));
   }
 
-  /** One tensor, copied, row-major: a weight, its gradient, or AdamW's moments. MotError ERR_TENSOR_NAME. */
+  /** One tensor, copied, row-major: a weight, its gradient, AdamW's moments, or its average. MotError ERR_TENSOR_NAME. */
   async readTensor(kind: TensorKind, name: string): Promise<Float32Array<ArrayBuffer>> {
     return this.#session.readTensor(kind, name);
   }
@@ -273,8 +281,8 @@ export class Model implements AsyncDisposable {
   }
 
   /**
-   * Writes tensors to a safetensors file, whole or not at all: weights by name, others as `gradient.NAME`, `m.NAME`,
-   * `v.NAME`. The metadata holds the model's config as JSON under `config`.
+   * Writes tensors to a safetensors file, whole or not at all: weights, or their average (`ema`), by name, others as
+   * `gradient.NAME`, `m.NAME`, `v.NAME`. So a file of averaged weights can be loaded as weights. The metadata holds the model's config as JSON under `config`.
    *
    * @param kinds Default: the weights.
    * @param metadata Further texts by key.

@@ -38,6 +38,8 @@ const createSchema = z.strictObject({
     .optional(),
   /** Whether there are gradients and optimiser state. */
   training: z.boolean().default(true),
+  /** Whether there is an exponential moving average (EMA) of the weights, to which updates with `emaDecay` add. */
+  ema: z.boolean().default(false),
   /**
    * What training computes again in backward rather than keep: `none`; `attention`, the attention branch; `block`, both
    * branches of a layer. Less memory, more time, the same bits.
@@ -61,6 +63,11 @@ export type ResolvedModelOptions = z.output<typeof createSchema> & { positions: 
 /** Checks options and fills in defaults. MotError ERR_ARGUMENT. */
 export function parseModelOptions(options: ModelOptions): ResolvedModelOptions {
   const parsed = parseWith(createSchema, options, 'options of Model.create', { code: 'ERR_ARGUMENT' });
+  if (parsed.ema && !parsed.training)
+    throw new MotError(
+      'ERR_ARGUMENT',
+      'options of Model.create: ema needs training: true; to run a model with its averaged weights, load their file as weights.',
+    );
   const { tokens, kv_slots, positions = Math.max(tokens, kv_slots), images = tokens } = parsed;
   return { ...parsed, positions, images };
 }
@@ -79,6 +86,11 @@ const adamwSchema = z.strictObject({
   clip: z.number().min(0).default(1),
   /** Number of the update, from 1. */
   step: z.int().min(1),
+  /**
+   * Decay of the average of the weights at this update: ema += (1 - emaDecay) * (weight - ema). Needs a model created with
+   * `ema`. Default: the average stays as it is.
+   */
+  emaDecay: z.number().min(0).max(1).optional(),
 });
 
 /** Options of AdamW; `lr` and `step` have no default. */

@@ -68,6 +68,8 @@ export interface NativeSessionOptions {
   /** Images of one call; models with diffusion only. */
   images: number;
   training: boolean;
+  /** Whether there is an average of the weights; with training only. */
+  ema: boolean;
   /** What backward computes again rather than keep. */
   checkpointing: Checkpointing;
   /** Decoding with expert choice: refused, or approximated by token choice. */
@@ -124,6 +126,8 @@ export interface NativeAdamW {
   weightDecay: number;
   clip: number;
   step: number;
+  /** Decay of the average of the weights at this update; absent: it stays as it is. */
+  emaDecay?: number | undefined;
 }
 
 /** What a step's loss and gradient norm may be at most, for the step to change anything; Infinity: no limit. */
@@ -149,8 +153,11 @@ export interface NativePlanEntry {
   offset: number;
 }
 
-/** Which flat array a tensor is read from or written to. */
-export type TensorKind = 'weight' | 'gradient' | 'm' | 'v';
+/** Which flat array a tensor is read from or written to: a weight, its gradient, AdamW's moments, its average. */
+export type TensorKind = 'weight' | 'gradient' | 'm' | 'v' | 'ema';
+
+/** Which weights a call computes with: those that training changes, or their average. */
+export type WeightKind = 'raw' | 'ema';
 
 /** One call of an op, as a profile records it. */
 export interface NativeOpEvent {
@@ -195,7 +202,7 @@ export interface NativeSession {
     abort: NativeAbort | null,
   ): Promise<NativeLosses>;
   adamw(options: NativeAdamW): Promise<{ gradNorm: number; applied: boolean }>;
-  evaluate(batch: NativeBatch, abort: NativeAbort | null): Promise<NativeLosses>;
+  evaluate(batch: NativeBatch, weights: WeightKind, abort: NativeAbort | null): Promise<NativeLosses>;
   /** Log-probability of each target [T]; 0 where there is none. */
   logProbs(batch: NativeBatch, abort: NativeAbort | null): Promise<Float32Array<ArrayBuffer>>;
   /** `output` of the chosen positions. */
@@ -223,7 +230,7 @@ export interface NativeSession {
   readTensor(kind: TensorKind, name: string): Promise<Float32Array<ArrayBuffer>>;
   /** Rejects values that are not finite (ERR_NOT_FINITE). */
   writeTensor(kind: TensorKind, name: string, values: Float32Array): Promise<void>;
-  /** Writes every tensor of the kinds to one safetensors file (weights by name; others as `m.NAME`, ...); returns its checksum. */
+  /** Writes every tensor of the kinds to one safetensors file (weights, or their average, by name; others as `m.NAME`, ...); returns its checksum. */
   save(path: string, kinds: TensorKind[], metadata: Record<string, string>): Promise<string>;
   /** Copies every tensor of the kinds, so that they can be written while the session goes on. */
   snapshot(kinds: TensorKind[]): Promise<NativeSnapshot>;

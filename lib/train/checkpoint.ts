@@ -11,6 +11,8 @@ import { fileError, hashFile, removeQuietly } from '../io/files.js';
 export const MODEL_FILE = 'model.safetensors';
 /** AdamW's moments: `m.NAME`, `v.NAME`. */
 export const OPTIMIZER_FILE = 'optimizer.safetensors';
+/** Averaged weights, of runs that have them: as MODEL_FILE, so that it loads as weights. */
+export const EMA_FILE = 'ema.safetensors';
 const TRAINER_FILE = 'trainer.json';
 const MANIFEST_FILE = 'manifest.json';
 const FOLDER = /^step-(\d{6,})$/;
@@ -69,6 +71,8 @@ export interface Keep {
 export interface Checkpoint {
   path: string;
   state: TrainerState;
+  /** Whether it has averaged weights. */
+  ema: boolean;
 }
 
 /**
@@ -77,7 +81,7 @@ export interface Checkpoint {
  * that `keep` does not name are removed. Nothing of it holds the event loop for long: training goes on meanwhile where
  * `save` writes a copy.
  *
- * @param save Writes MODEL_FILE and OPTIMIZER_FILE into the folder given to it.
+ * @param save Writes MODEL_FILE and OPTIMIZER_FILE, and EMA_FILE if there is one, into the folder given to it.
  * @returns The checkpoint's path.
  * @throws MotError ERR_FILE_WRITE; the temporary folder is removed, older checkpoints stay.
  */
@@ -195,7 +199,8 @@ export function readCheckpoint(path: string): Checkpoint {
   const manifest = parseWith(manifestSchema, readJson(join(path, MANIFEST_FILE)), join(path, MANIFEST_FILE), {
     code: 'ERR_FILE_FORMAT',
   });
-  for (const file of [MODEL_FILE, OPTIMIZER_FILE, TRAINER_FILE]) {
+  const ema = manifest.files[EMA_FILE] !== undefined;
+  for (const file of [MODEL_FILE, OPTIMIZER_FILE, TRAINER_FILE, ...(ema ? [EMA_FILE] : [])]) {
     const expected = manifest.files[file];
     if (!expected) throw new MotError('ERR_FILE_FORMAT', `the checkpoint ${path} has no ${file} in its manifest.`);
     let found;
@@ -220,7 +225,7 @@ export function readCheckpoint(path: string): Checkpoint {
   const state = parseWith(trainerState, readJson(join(path, TRAINER_FILE)), join(path, TRAINER_FILE), {
     code: 'ERR_FILE_FORMAT',
   });
-  return { path, state };
+  return { path, state, ema };
 }
 
 function readJson(path: string): unknown {

@@ -4,14 +4,14 @@ import { MotError } from '../errors.js';
 import { machineMemory, type MachineMemory } from '../machine.js';
 import type { Model, Snapshot, TensorKind } from '../model/model.js';
 import { bytes } from '../units.js';
-import { MODEL_FILE, OPTIMIZER_FILE, writeCheckpoint, type Keep, type TrainerState } from './checkpoint.js';
+import { EMA_FILE, MODEL_FILE, OPTIMIZER_FILE, writeCheckpoint, type Keep, type TrainerState } from './checkpoint.js';
 
 /** The tensors of a checkpoint, by file. */
 const FILES: readonly (readonly [file: string, kinds: readonly TensorKind[]])[] = [
   [MODEL_FILE, ['weight']],
   [OPTIMIZER_FILE, ['m', 'v']],
 ];
-const KINDS = FILES.flatMap(([, kinds]) => kinds);
+const EMA_FILES = [...FILES, [EMA_FILE, ['ema']]] as const satisfies typeof FILES;
 
 /** Most of the memory that is free which a copy may take with `auto`. */
 const SHARE_OF_FREE_MEMORY = 0.5;
@@ -24,6 +24,8 @@ export interface CheckpointWriterOptions {
   keep: Keep;
   /** As `train.checkpoint_copy`. */
   copy: CheckpointCopy;
+  /** Whether the model averages its weights, which then have a file too. Default false. */
+  ema?: boolean;
   /** Called before each checkpoint: what belongs to it must be on the disk first. */
   before: () => void;
   /** Takes a sentence for the user. */
@@ -38,6 +40,7 @@ export interface CheckpointWriterOptions {
  */
 export class CheckpointWriter {
   readonly #options: CheckpointWriterOptions;
+  readonly #files: typeof FILES;
   /** The write that goes on; never rejects. */
   #running: Promise<void> | undefined;
   #failure: { error: unknown } | undefined;
@@ -45,6 +48,7 @@ export class CheckpointWriter {
 
   constructor(options: CheckpointWriterOptions) {
     this.#options = options;
+    this.#files = options.ema ? EMA_FILES : FILES;
   }
 
   /**
@@ -67,7 +71,7 @@ export class CheckpointWriter {
     const write = async (): Promise<void> => {
       try {
         const path = await writeCheckpoint(run, now, keep, async (folder) => {
-          for (const [file, kinds] of FILES) await (copy ?? model).save(join(folder, file), kinds);
+          for (const [file, kinds] of this.#files) await (copy ?? model).save(join(folder, file), kinds);
         });
         done?.(path);
       } finally {
@@ -95,11 +99,12 @@ export class CheckpointWriter {
   async #copy(): Promise<Snapshot | undefined> {
     const { model, copy, memory = machineMemory } = this.#options;
     if (copy === 'never') return undefined;
-    const size = 4 * model.parameters * KINDS.length;
+    const kinds = this.#files.flatMap(([, inside]) => inside);
+    const size = 4 * model.parameters * kinds.length;
     const { available } = memory();
     if (copy === 'auto' && size > SHARE_OF_FREE_MEMORY * available) return this.#without(size, available);
     try {
-      return await model.snapshot(KINDS);
+      return await model.snapshot(kinds);
     } catch (error) {
       if (copy === 'auto' && error instanceof MotError && error.code === 'ERR_MEMORY')
         return this.#without(size, available);

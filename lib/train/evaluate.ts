@@ -1,4 +1,5 @@
 import type { Batch } from '../model/batch.js';
+import type { WeightKind } from '../model/model.js';
 
 /** Losses pooled over batches. */
 export interface PooledLosses {
@@ -47,13 +48,14 @@ export function poolLosses(results: Iterable<LossSums>, modalities: readonly str
   };
 }
 
-/** Losses of a model on batches, without gradients; weights stay as they are. */
+/** Losses of a model on batches, without gradients; weights stay as they are. `weights`: which; default `raw`. */
 export async function evaluate(
-  model: { evaluate(batch: Batch): Promise<LossSums> },
+  model: { evaluate(batch: Batch, options: { weights: WeightKind }): Promise<LossSums> },
   batches: Iterable<Batch>,
   modalities: readonly string[],
+  weights: WeightKind = 'raw',
 ): Promise<PooledLosses> {
   const results: LossSums[] = [];
-  for (const batch of batches) results.push(await model.evaluate(batch));
+  for (const batch of batches) results.push(await model.evaluate(batch, { weights }));
   return poolLosses(results, modalities);
 }

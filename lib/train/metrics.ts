@@ -33,6 +33,8 @@ export interface ValidationMetrics {
   event: 'validation';
   step: number;
   split: string;
+  /** Only in runs with `train.ema_decay`: the losses are those of the averaged weights. */
+  weights?: 'ema';
   /** Over all targets, nats a token. */
   loss: number | null;
   losses: Record<string, number | null>;

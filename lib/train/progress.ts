@@ -33,6 +33,10 @@ export function lossList(losses: Record<string, number | null>): string {
     .join('  ');
 }
 
+function validationLine({ step, split, weights, losses }: ValidationMetrics): string {
+  return `step ${step}, ${split}${weights ? ', averaged weights' : ''}: ${lossList(losses)}`;
+}
+
 /** Seconds to go at the pace of the last steps. */
 class Pace {
   private smooth = 0;
@@ -82,7 +86,7 @@ class BarProgress implements Progress {
   }
 
   validation(metrics: ValidationMetrics): void {
-    this.say(`step ${metrics.step}, ${metrics.split}: ${lossList(metrics.losses)}`);
+    this.say(validationLine(metrics));
   }
 
   say(sentence: string): void {
@@ -122,7 +126,7 @@ class LineProgress implements Progress {
   }
 
   validation(metrics: ValidationMetrics): void {
-    this.say(`step ${metrics.step}, ${metrics.split}: ${lossList(metrics.losses)}`);
+    this.say(validationLine(metrics));
   }
 
   say(sentence: string): void {

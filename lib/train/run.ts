@@ -12,7 +12,7 @@ import { imagesOf } from '../generate/open_run.js';
 import { Model, type ModelOptions } from '../model/model.js';
 import { loadCodecs, loadTokenizers } from '../modalities/registry.js';
 import { BestMetric } from './best.js';
-import { checkpointFolder, MODEL_FILE, OPTIMIZER_FILE, type Keep, type TrainerState } from './checkpoint.js';
+import { checkpointFolder, EMA_FILE, MODEL_FILE, OPTIMIZER_FILE, type Keep, type TrainerState } from './checkpoint.js';
 import { CheckpointWriter } from './checkpoint_writer.js';
 import { MetricsHook, type OnMetrics } from './hook.js';
 import { isStep, type MetricsLine } from './metrics.js';
@@ -79,6 +79,7 @@ export async function runTraining(config: RunConfig, options: RunOptions = {}): 
   const { train } = config;
   const modelConfig = modelForDataset(config, manifest);
   checkKeepBest(train.keep_best, manifest);
+  const averages = train.ema_decay !== undefined;
   const resolved = { ...config, model: modelConfig };
   const say = (sentence: string): void => progress.say(sentence);
   const folder = openRunFolder(config.out, { ...resolved }, manifest.fingerprint, resume, say);
@@ -119,6 +120,7 @@ export async function runTraining(config: RunConfig, options: RunOptions = {}): 
       const checkpoint = folder.checkpoint.path;
       await model.load(join(checkpoint, MODEL_FILE));
       await model.load(join(checkpoint, OPTIMIZER_FILE), ['m', 'v']);
+      if (averages) await model.load(join(checkpoint, EMA_FILE), ['ema']);
       hook?.call({ event: 'resumed_from', step: state.step, checkpoint });
       say(`resumed_from step ${state.step}: ${checkpoint}`);
     }
@@ -172,6 +174,7 @@ export async function runTraining(config: RunConfig, options: RunOptions = {}): 
         eps: train.eps,
         weightDecay: train.weight_decay,
         clip: train.clip,
+        emaDecay: train.ema_decay,
         validateEvery: train.validate_every,
         checkpointEvery: train.checkpoint_every,
         anomaly: train.anomaly,
@@ -193,6 +196,7 @@ export async function runTraining(config: RunConfig, options: RunOptions = {}): 
         run: config.out,
         keep,
         copy: train.checkpoint_copy,
+        ema: averages,
         before() {
           folder.metrics.sync();
           events?.sync();
@@ -296,5 +300,6 @@ export function modelOptions({ train, model }: RunConfig): ModelOptions {
     ...(sampled ? { kv_slots: diffusion ? 2 * train.seq_len + 2 : train.seq_len } : {}),
     positions: train.seq_len,
     seed: train.seed,
+    ema: train.ema_decay !== undefined,
   };
 }

@@ -16,6 +16,14 @@ export interface Schedule {
   decayShare?: number;
 }
 
+/**
+ * Decay of the averaged weights at an update, counted from 1: min(decay, (1 + update) / (10 + update)), as TensorFlow's
+ * ExponentialMovingAverage has it with `num_updates`. So the average of a few updates is not mostly the initial weights.
+ */
+export function emaDecayAt(decay: number, update: number): number {
+  return Math.min(decay, (1 + update) / (10 + update));
+}
+
 /** How much of the way from the highest to the lowest rate is still to go, 1 to 0, by the share of steps done. */
 const LEFT: Record<'linear' | 'cosine' | 'wsd', (done: number, decayShare: number) => number> = {
   linear: (done) => 1 - done,

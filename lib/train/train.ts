@@ -38,6 +38,11 @@ const trainOptionsSchema = z
     weightDecay: z.number().min(0).default(0.1),
     /** Largest global gradient norm; 0: no clipping. Default 1. */
     clip: z.number().min(0).default(1),
+    /**
+     * Decay of the average of the weights, after a warm-up as of `train.ema_decay` in a run config; needs a model created
+     * with `ema: true`. Default: none.
+     */
+    emaDecay: z.number().gt(0).lt(1).optional(),
   })
   .refine(({ schedule, minLrRatio }) => schedule !== 'exponential' || minLrRatio > 0, {
     path: ['minLrRatio'],

@@ -9,7 +9,7 @@ import { evaluate, poolLosses, type PooledLosses } from './evaluate.js';
 import type { MetricsLine, StepMetrics, ValidationMetrics } from './metrics.js';
 import { silent, type Progress } from './progress.js';
 import { samplesFolder } from './samples.js';
-import { learningRate, type Schedule } from './schedule.js';
+import { emaDecayAt, learningRate, type Schedule } from './schedule.js';
 
 /** How a step updates the weights; names and meaning as in the run config's `train`. */
 export interface UpdateSettings extends Schedule {
@@ -18,6 +18,8 @@ export interface UpdateSettings extends Schedule {
   eps: number;
   weightDecay: number;
   clip: number;
+  /** Default: weights are not averaged. */
+  emaDecay?: number | undefined;
 }
 
 /** Settings of the loop. */
@@ -153,8 +155,10 @@ export async function trainStep(
   const lr = learningRate(settings, step);
   const began = performance.now();
   const { beta1, beta2, eps, weightDecay, clip } = settings;
-  // Adam's bias correction counts the updates made, so a skipped step does not count.
-  const optimizer = { lr, beta1, beta2, eps, weightDecay, clip, step: step - state.skipped };
+  // Adam's bias correction counts the updates made, so a skipped step does not count; likewise the average's warm-up.
+  const update = step - state.skipped;
+  const emaDecay = settings.emaDecay === undefined ? undefined : emaDecayAt(settings.emaDecay, update);
+  const optimizer = { lr, beta1, beta2, eps, weightDecay, clip, step: update, emaDecay };
   const result = await model.step(batch.microBatches, optimizer, options);
   const seconds = (performance.now() - began) / 1000;
   const tokens = batch.microBatches.reduce((sum, micro) => sum + micro.token.length, 0);
@@ -179,12 +183,15 @@ export async function trainStep(
 }
 
 async function validate(trainer: Trainer, progress: Progress): Promise<void> {
+  // Those that generation uses too.
+  const weights = trainer.settings.emaDecay === undefined ? 'raw' : 'ema';
   for (const { split, batches } of trainer.validation) {
-    const pooled = await evaluate(trainer.model, batches, trainer.modalities);
+    const pooled = await evaluate(trainer.model, batches, trainer.modalities, weights);
     const metrics: ValidationMetrics = {
       event: 'validation',
       step: trainer.state.step,
       split,
+      ...(weights === 'ema' ? { weights } : {}),
       loss: finite(pooled.loss),
       losses: finiteAll(pooled.losses),
       targets: pooled.targets,

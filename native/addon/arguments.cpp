@@ -180,6 +180,8 @@ AdamwOptions to_adamw(const Napi::Value& value) {
   options.weight_decay = to_number(get(o, "weightDecay"), "adamw.weightDecay");
   options.clip = to_number(get(o, "clip"), "adamw.clip");
   options.step = to_integer(get(o, "step"), "adamw.step", 1, int64_t{1} << 53);
+  if (const Napi::Value decay = o.Get("emaDecay"); !decay.IsUndefined())
+    options.ema_decay = to_number(decay, "adamw.emaDecay");
   return options;
 }
 
@@ -234,6 +236,13 @@ static void read_patches(const Napi::Object& o, const ModelConfig& config, Owned
   };
   check_size("latent", batch.latent.size());
   if (batch.has_noise) check_size("noise", batch.noise.size());
+}
+
+WeightKind to_weight_kind(const Napi::Value& value) {
+  const std::string kind = to_string(value, "weights");
+  if (kind == "raw") return WeightKind::kRaw;
+  if (kind == "ema") return WeightKind::kEma;
+  throw errorf("ERR_ARGUMENT", "expected weights to be \"raw\" or \"ema\", got \"%s\".", kind.c_str());
 }
 
 Output to_output(const Napi::Value& value) {

@@ -54,5 +54,6 @@ OwnedBatch to_batch(const Napi::Value& value, Slots slots, const ModelConfig& co
 Output to_output(const Napi::Value& value);
 // Each once, in the order given.
 std::vector<TensorKind> to_kinds(const Napi::Value& value);
+WeightKind to_weight_kind(const Napi::Value& value);
 
 }  // namespace mot::addon

@@ -106,6 +106,7 @@ SessionOptions to_session_options(const Napi::Value& value) {
                  "expected options.checkpointing to be \"none\", \"attention\" or \"block\", got \"%s\".",
                  checkpointing.c_str());
   options.limits.training = to_boolean(o.Get("training"), "options.training");
+  options.limits.ema = to_boolean(o.Get("ema"), "options.ema");
   options.limits.approximate_routing = to_boolean(o.Get("approximateRouting"), "options.approximateRouting");
   return options;
 }

@@ -169,10 +169,11 @@ Napi::Value Session::adamw(const Napi::CallbackInfo& info) {
 Napi::Value Session::evaluate(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
     auto prepared = read_batch(info[0], *core_);
+    const WeightKind kind = to_weight_kind(info[1]);
     return call(
-        info[1], [prepared, core = core_.get()] { prepared->make_groups(*core); },
-        [prepared](Model& model, const AbortFlag& abort) -> MakeResult {
-          return [losses = model.evaluate(prepared->groups, {}, abort)](Napi::Env env) {
+        info[2], [prepared, core = core_.get()] { prepared->make_groups(*core); },
+        [prepared, kind](Model& model, const AbortFlag& abort) -> MakeResult {
+          return [losses = model.evaluate(prepared->groups, {}, abort, nullptr, nullptr, kind)](Napi::Env env) {
             return losses_to_js(env, losses);
           };
         });

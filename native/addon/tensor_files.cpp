@@ -13,7 +13,8 @@ namespace {
 
 std::string prefix(TensorKind kind) {
   switch (kind) {
-    case TensorKind::kWeight: return "";
+    case TensorKind::kWeight:
+    case TensorKind::kEma: return "";
     case TensorKind::kGradient: return "gradient.";
     case TensorKind::kM: return "m.";
     case TensorKind::kV: return "v.";
@@ -64,6 +65,12 @@ const TensorInfo& require(const SafetensorsFile& file, const std::string& path, 
   return *tensor;
 }
 
+void check_one_file(const std::vector<TensorKind>& kinds) {
+  auto has = [&](TensorKind kind) { return std::find(kinds.begin(), kinds.end(), kind) != kinds.end(); };
+  if (has(TensorKind::kWeight) && has(TensorKind::kEma))
+    throw errorf("ERR_ARGUMENT", "weight and ema have the same names; write a file of each.");
+}
+
 }  // namespace
 
 TensorKind tensor_kind(const std::string& name) {
@@ -71,7 +78,8 @@ TensorKind tensor_kind(const std::string& name) {
   if (name == "gradient") return TensorKind::kGradient;
   if (name == "m") return TensorKind::kM;
   if (name == "v") return TensorKind::kV;
-  throw errorf("ERR_ARGUMENT", "expected the kind of a tensor to be weight, gradient, m or v, got \"%s\".",
+  if (name == "ema") return TensorKind::kEma;
+  throw errorf("ERR_ARGUMENT", "expected the kind of a tensor to be weight, gradient, m, v or ema, got \"%s\".",
                name.c_str());
 }
 
@@ -79,7 +87,10 @@ float* tensor_data(Model& model, TensorKind kind) {
   float* data = kind == TensorKind::kWeight     ? model.weight_data()
                 : kind == TensorKind::kGradient ? model.gradient_data()
                 : kind == TensorKind::kM        ? model.m_data()
-                                                : model.v_data();
+                : kind == TensorKind::kV        ? model.v_data()
+                                                : model.ema_data();
+  if (!data && kind == TensorKind::kEma)
+    throw errorf("ERR_ARGUMENT", "the model has no averaged weights: it was created without ema: true.");
   if (!data)
     throw errorf("ERR_ARGUMENT",
                  "the model has no gradients and no optimiser state: it was created with training: false.");
@@ -96,6 +107,7 @@ void check_finite(const std::string& name, const float* values, int64_t count) {
 std::string save_tensors(Model& model, const std::string& path, const std::vector<TensorKind>& kinds,
                          const std::vector<std::pair<std::string, std::string>>& metadata,
                          const std::atomic<bool>& stop) {
+  check_one_file(kinds);
   std::vector<TensorToWrite> tensors;
   for (TensorKind kind : kinds) add_tensors(tensors, model.weights().all(), kind, tensor_data(model, kind));
   return write_safetensors(path, tensors, metadata, &stop);
@@ -127,6 +139,7 @@ TensorCopy::TensorCopy(Model& model, const std::vector<TensorKind>& kinds, int t
 std::string TensorCopy::save(const std::string& path, const std::vector<TensorKind>& kinds,
                              const std::vector<std::pair<std::string, std::string>>& metadata,
                              const std::atomic<bool>& stop) const {
+  check_one_file(kinds);
   std::vector<TensorToWrite> tensors;
   for (TensorKind kind : kinds) {
     const auto at = std::find(kinds_.begin(), kinds_.end(), kind) - kinds_.begin();

@@ -10,16 +10,17 @@
 
 namespace mot::addon {
 
-enum class TensorKind { kWeight, kGradient, kM, kV };
+enum class TensorKind { kWeight, kGradient, kM, kV, kEma };
 
-// "weight", "gradient", "m", "v"; Error("ERR_ARGUMENT") for another.
+// "weight", "gradient", "m", "v", "ema"; Error("ERR_ARGUMENT") for another.
 TensorKind tensor_kind(const std::string& name);
-// Flat array of a kind. Error("ERR_ARGUMENT") where the model was created without training.
+// Flat array of a kind. Error("ERR_ARGUMENT") where the model was created without training, or without ema.
 float* tensor_data(Model& model, TensorKind kind);
 // Error("ERR_NOT_FINITE") naming the tensor and the first element that is NaN or infinite.
 void check_finite(const std::string& name, const float* values, int64_t count);
 
-// Weights by their names, other kinds with "gradient.", "m.", "v." before them, all F32. Returns the file's checksum.
+// Weights and their average by the weights' names (so a file cannot hold both: Error("ERR_ARGUMENT")), other kinds with
+// "gradient.", "m.", "v." before them, all F32. Returns the file's checksum.
 // `stop` as write_safetensors has it.
 std::string save_tensors(Model& model, const std::string& path, const std::vector<TensorKind>& kinds,
                          const std::vector<std::pair<std::string, std::string>>& metadata,

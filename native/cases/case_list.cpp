@@ -22,7 +22,7 @@ void add_shape(OpCase& c) {
     if (t.name != "kv_start") continue;
     for (size_t i = 0; i < t.ints.size(); i++) documents += i == 0 || t.ints[i] != t.ints[i - 1];
   }
-  const bool flat = c.info.op == "adamw" || c.info.op == "grad_norm";
+  const bool flat = c.info.op == "adamw" || c.info.op == "ema" || c.info.op == "grad_norm";
   if (flat) return add("elements", elements);
   add("rows", l.rows), add("slots", l.slots), add("documents", documents), add("towers", towers);
   add("in_features", l.in_features), add("out_features", l.out_features), add("d_model", l.d_model);
@@ -48,6 +48,7 @@ const std::vector<OpCase>& op_cases() {
     add_squared_error_cases(list);
     add_grad_norm_cases(list);
     add_adamw_cases(list);
+    add_ema_cases(list);
     for (OpCase& c : list) add_shape(c);
     return list;
   }();

@@ -57,7 +57,7 @@ struct OpCase {
   std::vector<CaseTensor> tensors;
   CaseCall forward, backward;  // backward may be empty
   OpLimits limits = {};
-  bool f64 = true;  // false: the op is f32 only (adamw, grad_norm); it is compared in f32
+  bool f64 = true;  // false: the op is f32 only (adamw, ema, grad_norm); it is compared in f32
 
   // Gradient check: loss = sum over pairs of (output * d_output), differentiated with respect to the inputs, is
   // compared with what backward leaves in their gradients. Empty: none.
@@ -86,6 +86,7 @@ void add_silu_cases(std::vector<OpCase>& list);
 void add_squared_error_cases(std::vector<OpCase>& list);
 void add_grad_norm_cases(std::vector<OpCase>& list);
 void add_adamw_cases(std::vector<OpCase>& list);
+void add_ema_cases(std::vector<OpCase>& list);
 
 // All cases; built once.
 const std::vector<OpCase>& op_cases();

@@ -8,7 +8,7 @@ namespace {
 // q, k and v in sequence order from the projection in sorted order. Backward calls it again rather than keep them.
 void split_qkv(const Pass& p, int64_t layer) {
   const Engine& e = p.engine;
-  const LayerWeights& w = e.weights.layers[layer];
+  const LayerWeights& w = p.weights.layers[layer];
   e.run(&OpTable::qk_norm_rope_forward, QkNormRopeForward{.qkv = p.rows(e.buffers.layers[layer].attention.qkv),
                                                           .q_norm = w.q_norm.value,
                                                           .k_norm = w.k_norm.value,
@@ -51,7 +51,7 @@ void attend(const Pass& p, int64_t layer) {
 
 void attend_backward(const Pass& p, int64_t layer) {
   const Engine& e = p.engine;
-  const LayerWeights& w = e.weights.layers[layer];
+  const LayerWeights& w = p.weights.layers[layer];
   const LayerBuffers::Attention& b = e.buffers.layers[layer].attention;
   const Matrix d_q = p.tokens(e.buffers.d_q), d_k = p.tokens(e.buffers.d_k), d_v = p.tokens(e.buffers.d_v);
   split_qkv(p, layer);

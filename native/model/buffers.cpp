@@ -20,6 +20,7 @@ Buffers::Buffers(const ModelConfig& c, const Limits& limits, DType operand, int6
     gradients = plan.add("gradients", "gradients", kF32, {flat_count}, kAlways);
     m = plan.add("m", "optimizer", kF32, {flat_count}, kAlways);
     v = plan.add("v", "optimizer", kF32, {flat_count}, kAlways);
+    if (limits.ema) ema = plan.add("ema", "averaged weights", kF32, {flat_count}, kAlways);
   }
   rope = plan.add("rope", "tables", kF32, {limits.positions, c.head_dim}, kAlways);
   if (limits.kv_slots > 0) {

@@ -44,10 +44,10 @@ struct Buffers {
           int64_t workspace_bytes);
 
   MemoryPlan plan;
-  BufferId weights, gradients = kNoBuffer, m = kNoBuffer, v = kNoBuffer;  // [flat_count] f32
-  BufferId cache_k = kNoBuffer, cache_v = kNoBuffer;                      // [layers, slots, K*E] operand
-  BufferId rope;                                                          // [positions, E] f32
-  BufferId workspace;                                                     // [bytes]
+  BufferId weights, gradients = kNoBuffer, m = kNoBuffer, v = kNoBuffer, ema = kNoBuffer;  // [flat_count] f32
+  BufferId cache_k = kNoBuffer, cache_v = kNoBuffer;  // [layers, slots, K*E] operand
+  BufferId rope;                                      // [positions, E] f32
+  BufferId workspace;                                 // [bytes]
 
   std::vector<LayerBuffers> layers;
   BufferId q, k, v_rows;  // [T, H*E], [T, K*E] operand; recomputed from qkv for backward

@@ -93,6 +93,7 @@ struct Limits {
   Checkpointing checkpointing = Checkpointing::kNone;
   // Decoding with expert choice: refused, or approximated by token choice (Experts::approximate_top_k).
   bool approximate_routing = false;
+  bool ema = false;    // an average of the weights; with training only
   int64_t images = 0;  // of one call, where the config has diffusion; 0: as many as tokens
 
   int64_t max_images() const { return images > 0 ? images : tokens; }

@@ -22,6 +22,8 @@ void validate(const Limits& limits, DType compute, int threads) {
   check_limit("kv_slots", limits.kv_slots, 0);
   check_limit("positions", limits.positions, 1);
   check_limit("images", limits.images, 0);
+  if (limits.ema && !limits.training)
+    throw errorf("ERR_CONFIG", "[model] expected ema with training only, because nothing else changes weights");
   if (compute != kF32 && compute != kBF16)
     throw errorf("ERR_UNSUPPORTED", "[model] expected compute dtype F32 or BF16, got %s", dtype_name(compute));
   if (threads < 1 || threads > kMaxThreads)
@@ -72,6 +74,12 @@ void fill_rope_table(const ModelConfig& c, int64_t positions, float* table) {
   }
 }
 
+const ModelWeights& weights_of(const Engine& engine, WeightKind kind) {
+  if (kind == WeightKind::kRaw) return engine.weights;
+  if (!engine.ema) throw errorf("ERR_UNSUPPORTED", "[model] expected a model created with ema, which averages weights");
+  return *engine.ema;
+}
+
 Segments as_segments(const std::vector<Segment>& segments) {
   return {segments.data(), static_cast<int64_t>(segments.size())};
 }
@@ -96,7 +104,8 @@ Engine::Engine(const ModelConfig& config, const Limits& limits, DType compute, c
       list(config),
       buffers(plan_buffers(config, limits, compute, table, threads)),
       arena_(buffers.plan.bytes()),
-      weights(config, list, floats(buffers.weights), floats(buffers.gradients)) {
+      weights(config, list, floats(buffers.weights), floats(buffers.gradients)),
+      ema(limits.ema ? std::make_unique<const ModelWeights>(config, list, floats(buffers.ema), nullptr) : nullptr) {
   fill_rope_table(config, limits.positions, floats(buffers.rope));
 }
 
@@ -116,8 +125,9 @@ void Engine::throw_last_error() const {
   throw errorf("ERR_INTERNAL", "[%s backend] %s", table->name, table->last_error());
 }
 
-Pass::Pass(const Engine& engine, const TokenGroups& groups, const AbortFlag& abort, bool cached)
+Pass::Pass(const Engine& engine, const TokenGroups& groups, const AbortFlag& abort, bool cached, WeightKind kind)
     : engine(engine),
+      weights(weights_of(engine, kind)),
       groups(groups),
       self_attn(as_segments(groups.self_attn)),
       mlp(as_segments(groups.mlp)),

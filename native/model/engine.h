@@ -59,7 +59,9 @@ class Engine {
   std::unique_ptr<Profile> profile_;
 
  public:
-  const ModelWeights weights;  // after the arena that it points into
+  // After the arena that they point into.
+  const ModelWeights weights;
+  const std::unique_ptr<const ModelWeights> ema;  // nullptr unless limits.ema
 };
 
 // The buffers of a model and where they lie, without making it.
@@ -69,10 +71,12 @@ Buffers plan_buffers(const ModelConfig& config, const Limits& limits, DType comp
 class Pass {
  public:
   // cached: keys and values go to, and come from, the KV cache. Throws Error("ERR_LIMIT") for groups that were made
-  // for other limits.
-  Pass(const Engine& engine, const TokenGroups& groups, const AbortFlag& abort, bool cached);
+  // for other limits, Error("ERR_UNSUPPORTED") for averaged weights that the model does not have.
+  Pass(const Engine& engine, const TokenGroups& groups, const AbortFlag& abort, bool cached,
+       WeightKind kind = WeightKind::kRaw);
 
   const Engine& engine;
+  const ModelWeights& weights;
   const TokenGroups& groups;
   const Segments self_attn, mlp, final, attention_norm, ffn_norm;
   // How much of the load-balance loss's gradient backward adds: the batch's share of the targets of its global batch.

@@ -40,7 +40,7 @@ Matrix router_probs(const Pass& p, int64_t layer, const RoutedTower& tower, cons
   const Matrix probs = columns(p.rows(e.buffers.layers[layer].routing.probs), tower.experts);
   const Segments segments = as_segments(tower.segments);
   e.run(&OpTable::grouped_gemm_forward, GroupedGemmForward{.x = x,
-                                                           .weight = e.weights.layers[layer].routers[tower.tower].value,
+                                                           .weight = p.weights.layers[layer].routers[tower.tower].value,
                                                            .residual = {},
                                                            .y = logits,
                                                            .segments = segments,
@@ -102,7 +102,7 @@ void from_experts(const Pass& p, int64_t layer, const Matrix& addend, const Matr
 
 void expert_results(const Pass& p, int64_t layer) {
   const Engine& e = p.engine;
-  project(p, p.routed(e.buffers.layers[layer].mlp.out), e.weights.layers[layer].down, p.routed(e.buffers.routed_y),
+  project(p, p.routed(e.buffers.layers[layer].mlp.out), p.weights.layers[layer].down, p.routed(e.buffers.routed_y),
           routed_segments(p, layer));
 }
 
@@ -114,7 +114,7 @@ void routers_backward(const Pass& p, int64_t layer, const Matrix& x, const Matri
     if (!tower.has_router) continue;
     const Matrix d_logits = columns(p.rows(e.buffers.logits), tower.experts);
     const Segments segments = as_segments(tower.segments);
-    const Weight& router = e.weights.layers[layer].routers[tower.tower];
+    const Weight& router = p.weights.layers[layer].routers[tower.tower];
     e.run(&OpTable::router_backward,
           RouterBackward{.probs = columns(p.rows(b.probs), tower.experts),
                          .place = e.data<int32_t>(b.place),
@@ -143,7 +143,7 @@ void experts_inside(const Pass& p, int64_t layer, const Branch& branch) {
   branch_input(p, branch);
   route(p, layer, branch.x);
   to_experts(p, layer, branch.x);
-  project(p, p.routed(e.buffers.routed_x), e.weights.layers[layer].gate_up, p.routed(b.mlp.gate_up),
+  project(p, p.routed(e.buffers.routed_x), p.weights.layers[layer].gate_up, p.routed(b.mlp.gate_up),
           routed_segments(p, layer));
   e.run(&OpTable::swiglu_forward,
         SwigluForward{
@@ -168,7 +168,7 @@ void experts_output(const Pass& p, int64_t layer, const Branch& branch) {
 void experts_backward(const Pass& p, int64_t layer, const Branch& branch) {
   const Engine& e = p.engine;
   const LayerBuffers& b = e.buffers.layers[layer];
-  const LayerWeights& w = e.weights.layers[layer];
+  const LayerWeights& w = p.weights.layers[layer];
   const Segments segments = routed_segments(p, layer);
   const Matrix routed_x = p.routed(e.buffers.routed_x), gate_up = p.routed(b.mlp.gate_up);
   const Matrix d_out = p.routed(e.buffers.d_mlp);

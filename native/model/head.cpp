@@ -13,7 +13,7 @@ namespace mot {
 void forward_layers(const Pass& p) {
   const Engine& e = p.engine;
   const LayerBuffers::Attention& first = e.buffers.layers.front().attention;
-  e.run(&OpTable::embedding_forward, EmbeddingForward{.table = only_matrix(e.weights.embed_tokens.value),
+  e.run(&OpTable::embedding_forward, EmbeddingForward{.table = only_matrix(p.weights.embed_tokens.value),
                                                       .token = p.groups.token.data(),
                                                       .out = p.rows(first.h),
                                                       .out_copy = p.rows(e.norms_first() ? kNoBuffer : first.x)});
@@ -27,18 +27,18 @@ void backward_layers(const Pass& p) {
   const Matrix d_h = p.rows(e.buffers.d_h);
   p.check_abort();
   e.run(&OpTable::rms_norm_backward, RmsNormBackward{.x = p.rows(e.buffers.h),
-                                                     .weight = e.weights.final_norm.value,
+                                                     .weight = p.weights.final_norm.value,
                                                      .rstd = e.floats(e.buffers.hidden_rstd),
                                                      .d_out = d_h,
                                                      .d_x = d_h,
                                                      .accumulate_d_x = 0,
-                                                     .d_weight = e.weights.final_norm.gradient,
+                                                     .d_weight = p.weights.final_norm.gradient,
                                                      .segments = p.final});
   for (int64_t layer = e.config.n_layers - 1; layer >= 0; layer--) layer_backward(p, layer);
   p.check_abort();
   e.run(&OpTable::embedding_backward,
         EmbeddingBackward{
-            .token = p.groups.token.data(), .d_out = d_h, .d_table = only_matrix(e.weights.embed_tokens.gradient)});
+            .token = p.groups.token.data(), .d_out = d_h, .d_table = only_matrix(p.weights.embed_tokens.gradient)});
   if (e.config.diffusion) embed_patches_backward(p);
   p.check_abort();
 }
@@ -46,7 +46,7 @@ void backward_layers(const Pass& p) {
 void final_norm(const Pass& p) {
   const Engine& e = p.engine;
   e.run(&OpTable::rms_norm_forward, RmsNormForward{.x = p.rows(e.buffers.h),
-                                                   .weight = e.weights.final_norm.value,
+                                                   .weight = p.weights.final_norm.value,
                                                    .residual = {},
                                                    .out = p.rows(e.buffers.hidden),
                                                    .out_copy = {},
@@ -78,14 +78,14 @@ Losses head_losses(const Pass& p, const Totals& totals, bool with_gradient) {
   const float* lse = e.floats(e.buffers.lse);
   e.run(&OpTable::linear_cross_entropy,
         LinearCrossEntropy{.x = p.rows(e.buffers.hidden),
-                           .weight = only_matrix(e.weights.lm_head.value),
+                           .weight = only_matrix(p.weights.lm_head.value),
                            .target = g.target.data(),
                            .row_scale = row_scale,
                            .z_loss = e.config.z_loss,
                            .ce = e.floats(e.buffers.ce),
                            .lse = e.floats(e.buffers.lse),
                            .d_x = with_gradient ? p.rows(e.buffers.d_h) : Matrix{},
-                           .d_weight = with_gradient ? only_matrix(e.weights.lm_head.gradient) : Matrix{},
+                           .d_weight = with_gradient ? only_matrix(p.weights.lm_head.gradient) : Matrix{},
                            .compute = e.compute});
 
   for (int64_t n = 0; n < g.rows; n++) {
@@ -123,7 +123,7 @@ Matrix choose_positions(const Pass& p, const int32_t* positions, int64_t count) 
 void head_logits(const Pass& p, const Matrix& chosen, float* logits) {
   const int64_t V = p.engine.config.vocab;
   const WholeSegment segment(chosen.rows);
-  project(p, chosen, p.engine.weights.lm_head, Matrix{logits, kF32, chosen.rows, V, V}, segment);
+  project(p, chosen, p.weights.lm_head, Matrix{logits, kF32, chosen.rows, V, V}, segment);
 }
 
 Matrix head_logits_backward(const Pass& p, const Matrix& chosen, const float* d_logits) {
@@ -135,9 +135,9 @@ Matrix head_logits_backward(const Pass& p, const Matrix& chosen, const float* d_
   const Matrix d_chosen = e.matrix(e.buffers.d_chosen, chosen.rows);
   e.run(&OpTable::grouped_gemm_d_w,
         GroupedGemmDw{
-            .d_y = d_y, .x = chosen, .d_w = e.weights.lm_head.gradient, .segments = segment, .compute = e.compute});
+            .d_y = d_y, .x = chosen, .d_w = p.weights.lm_head.gradient, .segments = segment, .compute = e.compute});
   e.run(&OpTable::grouped_gemm_d_x, GroupedGemmDx{.d_y = d_y,
-                                                  .weight = e.weights.lm_head.value,
+                                                  .weight = p.weights.lm_head.value,
                                                   .d_x = d_chosen,
                                                   .accumulate = 0,
                                                   .segments = segment,

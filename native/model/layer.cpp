@@ -12,7 +12,7 @@ Branch attention_branch(const Pass& p, int64_t layer) {
   const auto& b = own.attention;
   return {p.self_attn,
           p.attention_norm,
-          p.engine.weights.layers[layer].attention_norm,
+          p.weights.layers[layer].attention_norm,
           p.rows(b.h),
           p.rows(b.x),
           p.rows(b.branch),
@@ -28,7 +28,7 @@ Branch mlp_branch(const Pass& p, int64_t layer) {
   const LayerBuffers::Attention* next = last ? nullptr : &buffers.layers[layer + 1].attention;
   return {p.mlp,
           p.ffn_norm,
-          p.engine.weights.layers[layer].ffn_norm,
+          p.weights.layers[layer].ffn_norm,
           p.rows(b.h),
           p.rows(b.x),
           p.rows(b.branch),
@@ -41,7 +41,7 @@ Branch mlp_branch(const Pass& p, int64_t layer) {
 void attention_inside(const Pass& p, int64_t layer, const Branch& branch) {
   const Engine& e = p.engine;
   branch_input(p, branch);
-  project(p, branch.x, e.weights.layers[layer].qkv, p.rows(e.buffers.layers[layer].attention.qkv), p.self_attn);
+  project(p, branch.x, p.weights.layers[layer].qkv, p.rows(e.buffers.layers[layer].attention.qkv), p.self_attn);
   attend(p, layer);
 }
 
@@ -49,7 +49,7 @@ void mlp_inside(const Pass& p, int64_t layer, const Branch& branch) {
   const Engine& e = p.engine;
   const LayerBuffers::Mlp& b = e.buffers.layers[layer].mlp;
   branch_input(p, branch);
-  project(p, branch.x, e.weights.layers[layer].gate_up, p.rows(b.gate_up), p.mlp);
+  project(p, branch.x, p.weights.layers[layer].gate_up, p.rows(b.gate_up), p.mlp);
   e.run(&OpTable::swiglu_forward, SwigluForward{.gate_up = p.rows(b.gate_up), .out = p.rows(b.out)});
 }
 
@@ -57,7 +57,7 @@ void attention_forward(const Pass& p, int64_t layer) {
   const Engine& e = p.engine;
   const Branch branch = attention_branch(p, layer);
   attention_inside(p, layer, branch);
-  branch_output(p, branch, p.rows(e.buffers.layers[layer].attention.out), e.weights.layers[layer].o);
+  branch_output(p, branch, p.rows(e.buffers.layers[layer].attention.out), p.weights.layers[layer].o);
 }
 
 void mlp_forward(const Pass& p, int64_t layer) {
@@ -69,12 +69,12 @@ void mlp_forward(const Pass& p, int64_t layer) {
     return;
   }
   mlp_inside(p, layer, branch);
-  branch_output(p, branch, p.rows(e.buffers.layers[layer].mlp.out), e.weights.layers[layer].down);
+  branch_output(p, branch, p.rows(e.buffers.layers[layer].mlp.out), p.weights.layers[layer].down);
 }
 
 void mlp_backward(const Pass& p, int64_t layer) {
   const Engine& e = p.engine;
-  const LayerWeights& w = e.weights.layers[layer];
+  const LayerWeights& w = p.weights.layers[layer];
   const LayerBuffers::Mlp& b = e.buffers.layers[layer].mlp;
   const Branch branch = mlp_branch(p, layer);
   const bool again = e.limits.checkpointing == Checkpointing::kBlock;
@@ -101,7 +101,7 @@ void mlp_backward(const Pass& p, int64_t layer) {
 
 void attention_backward(const Pass& p, int64_t layer) {
   const Engine& e = p.engine;
-  const LayerWeights& w = e.weights.layers[layer];
+  const LayerWeights& w = p.weights.layers[layer];
   const LayerBuffers::Attention& b = e.buffers.layers[layer].attention;
   const Branch branch = attention_branch(p, layer);
 

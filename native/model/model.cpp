@@ -89,17 +89,20 @@ float* Model::weight_data() { return impl_->engine.floats(impl_->engine.buffers.
 float* Model::gradient_data() { return impl_->engine.floats(impl_->engine.buffers.gradients); }
 float* Model::m_data() { return impl_->engine.floats(impl_->engine.buffers.m); }
 float* Model::v_data() { return impl_->engine.floats(impl_->engine.buffers.v); }
+float* Model::ema_data() { return impl_->engine.floats(impl_->engine.buffers.ema); }
 
 void Model::init(uint64_t seed) {
   init_weights(config(), weights(), seed, weight_data());
   const Buffers& buffers = impl_->engine.buffers;
   for (BufferId id : {buffers.gradients, buffers.m, buffers.v}) impl_->zero(id);
+  if (ema_data()) std::copy_n(weight_data(), weights().flat_count(), ema_data());
 }
 
 void Model::zero_gradients() { impl_->zero(impl_->engine.buffers.gradients); }
 
-Losses Model::evaluate(const TokenGroups& groups, const Totals& totals, const AbortFlag& abort, float* ce, float* lse) {
-  return mot::evaluate(Pass(impl_->engine, groups, abort, false), totals, ce, lse);
+Losses Model::evaluate(const TokenGroups& groups, const Totals& totals, const AbortFlag& abort, float* ce, float* lse,
+                       WeightKind kind) {
+  return mot::evaluate(Pass(impl_->engine, groups, abort, false, kind), totals, ce, lse);
 }
 
 Losses Model::backward(const TokenGroups& groups, const Totals& totals, const AbortFlag& abort) {

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,12 @@ struct Totals {
   int64_t images = 0;  // with noise to predict
 };
 
+// Which values of the weights a call computes with.
+enum class WeightKind {
+  kRaw,  // those that the optimiser changes
+  kEma,  // their average; needs limits.ema
+};
+
 // What is given of chosen positions.
 enum class Output {
   kHidden,   // [D] final hidden state
@@ -46,6 +53,9 @@ struct AdamwOptions {
   double lr, beta1, beta2, eps, weight_decay;
   double clip;   // global gradient norm; <= 0: no clipping
   int64_t step;  // from 1
+  // Of the average of the weights, which then takes the weights that this update gives: ema += (1 - ema_decay) *
+  // (weight - ema). Needs limits.ema. Absent: the average stays as it is.
+  std::optional<double> ema_decay = std::nullopt;
 };
 
 struct OptimizerResult {
@@ -56,8 +66,8 @@ struct OptimizerResult {
 // One tensor of the memory plan, for `mot describe`.
 struct PlanEntry {
   std::string name;
-  std::string group;  // "weights", "gradients", "optimizer", "activations", "gradients of activations", "cache",
-                      // "workspace", "tables"
+  std::string group;  // "weights", "gradients", "optimizer", "averaged weights", "activations", "gradients of
+                      // activations", "cache", "workspace", "tables"
   std::string dtype;
   std::vector<int64_t> shape;
   int64_t bytes, offset;
@@ -83,18 +93,21 @@ class Model {
   int64_t arena_bytes() const;       // planned
   int64_t arena_high_water() const;  // furthest byte used so far, workspace included; equals arena_bytes after a step
 
-  // Flat arrays of weights().flat_count() elements. gradients, m, v: nullptr unless limits.training.
+  // Flat arrays of weights().flat_count() elements. gradients, m, v: nullptr unless limits.training; ema unless
+  // limits.ema.
   float* weight_data();
   float* gradient_data();
   float* m_data();
   float* v_data();
+  float* ema_data();
 
+  // Draws the weights, which the average of them then equals; zeroes gradients and moments.
   void init(uint64_t seed);
   void zero_gradients();
 
   // Loss of a batch without gradients. ce and lse [T] (sequence order, 0 without a target) are filled where not null.
   Losses evaluate(const TokenGroups& groups, const Totals& totals, const AbortFlag& abort, float* ce = nullptr,
-                  float* lse = nullptr);
+                  float* lse = nullptr, WeightKind kind = WeightKind::kRaw);
 
   // Forward and backward; gradients are added.
   Losses backward(const TokenGroups& groups, const Totals& totals, const AbortFlag& abort);
@@ -112,7 +125,8 @@ class Model {
                      const float* gradient, const AbortFlag& abort);
 
   // Clips by the global norm and applies AdamW to all weights; gradients are left (call zero_gradients before the next
-  // accumulation). A norm that is not finite or over max_norm changes nothing.
+  // accumulation). A norm that is not finite or over max_norm changes nothing, the average of the
+  // weights neither.
   OptimizerResult adamw(const AdamwOptions& options, double max_norm = std::numeric_limits<double>::infinity());
 
   // With a KV cache (limits.kv_slots > 0): groups made with KvAddress. Writes the keys and values of these tokens into

@@ -69,7 +69,7 @@ void add_bias_gradient(const Pass& p, const Matrix& d_y, const Weight& bias) {
 
 void embed_patches(const Pass& p) {
   const Engine& e = p.engine;
-  const ModelWeights& w = e.weights;
+  const ModelWeights& w = p.weights;
   const Buffers::Diffusion& b = e.buffers.diffusion;
   const PatchGroup& g = p.groups.patches;
   const LayerBuffers::Attention& first = e.buffers.layers.front().attention;
@@ -98,7 +98,7 @@ void embed_patches(const Pass& p) {
 
 void embed_patches_backward(const Pass& p) {
   const Engine& e = p.engine;
-  const ModelWeights& w = e.weights;
+  const ModelWeights& w = p.weights;
   const Buffers::Diffusion& b = e.buffers.diffusion;
   const PatchGroup& g = p.groups.patches;
   const int64_t D = e.config.d_model;
@@ -122,7 +122,7 @@ void embed_patches_backward(const Pass& p) {
 
 void patch_losses(const Pass& p, int64_t total_images, bool with_gradient, Losses& losses) {
   const Engine& e = p.engine;
-  const Linear& head = e.weights.patch_out;
+  const Linear& head = p.weights.patch_out;
   const Buffers::Diffusion& b = e.buffers.diffusion;
   const PatchGroup& g = p.groups.patches;
   if (g.target.empty()) return;
@@ -161,13 +161,13 @@ void check_patch_positions(const Pass& p, const int32_t* positions, int64_t coun
 }
 
 void predict_noise(const Pass& p, const Matrix& chosen, float* noise) {
-  const Linear& head = p.engine.weights.patch_out;
+  const Linear& head = p.weights.patch_out;
   const int64_t P = p.engine.config.diffusion->patch_dim;
   linear(p, chosen, head.weight, as_bias(only_matrix(head.bias.value)), Matrix{noise, kF32, chosen.rows, P, P});
 }
 
 Matrix predict_noise_backward(const Pass& p, const Matrix& chosen, const float* d_noise) {
-  const Linear& head = p.engine.weights.patch_out;
+  const Linear& head = p.weights.patch_out;
   const int64_t P = p.engine.config.diffusion->patch_dim;
   const Matrix d_y{const_cast<float*>(d_noise), kF32, chosen.rows, P, P};  // read only
   const Matrix d_chosen = p.engine.matrix(p.engine.buffers.d_chosen, chosen.rows);

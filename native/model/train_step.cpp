@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/error.h"
 #include "model/experts.h"
 #include "model/head.h"
 
@@ -60,6 +61,8 @@ Optimizer::Optimizer(const WeightList& list) {
 }
 
 OptimizerResult Optimizer::step(const Engine& e, const AdamwOptions& options, double max_norm) const {
+  if (options.ema_decay && !e.ema)
+    throw errorf("ERR_UNSUPPORTED", "[model] expected a model created with ema to average its weights");
   double sum_of_squares = 0;
   e.run(
       &OpTable::grad_norm,
@@ -79,6 +82,11 @@ OptimizerResult Optimizer::step(const Engine& e, const AdamwOptions& options, do
                                .weight_decay = options.weight_decay,
                                .grad_scale = options.clip > 0 ? std::min(1.0, options.clip / (norm + 1e-6)) : 1.0,
                                .step = options.step});
+  if (options.ema_decay)
+    e.run(&OpTable::ema, Ema{.average = e.floats(e.buffers.ema),
+                             .value = e.floats(e.buffers.weights),
+                             .count = e.list.flat_count(),
+                             .decay = *options.ema_decay});
   return {norm, true};
 }
 

@@ -176,4 +176,6 @@ OpCost op_cost(const Adamw& p) {
   return {15 * elements, 28 * elements};  // reads weight, gradient, m, v; writes weight, m, v
 }
 
+OpCost op_cost(const Ema& p) { return {3 * static_cast<double>(p.count), 12 * static_cast<double>(p.count)}; }
+
 }  // namespace mot

@@ -7,6 +7,7 @@
 #include "ops/adamw.h"
 #include "ops/attention.h"
 #include "ops/dispatch.h"
+#include "ops/ema.h"
 #include "ops/embedding.h"
 #include "ops/grad_norm.h"
 #include "ops/grouped_gemm.h"
@@ -47,9 +48,10 @@ namespace mot {
   X(silu_backward, SiluBackward)                \
   X(squared_error, SquaredError)                \
   X(grad_norm, GradNorm)                        \
-  X(adamw, Adamw)
+  X(adamw, Adamw)                               \
+  X(ema, Ema)
 
-constexpr int32_t kOpTableVersion = 3;  // raised whenever a struct or the list changes
+constexpr int32_t kOpTableVersion = 4;  // raised whenever a struct or the list changes
 
 struct OpTable {
   int32_t version;

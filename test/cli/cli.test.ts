@@ -175,6 +175,9 @@ describe('describe', () => {
     const set = described.memory.find(({ dtype, checkpointing }) => dtype === 'bf16' && checkpointing === 'none');
     expect(set!.arenaBytes).toBe(described.arenaBytes);
     expect(described.plan.length).toBeGreaterThan(20);
+    const averaging = mot('describe', config(`${model}${data}`), 'train.ema_decay=0.999').stdout;
+    expect(averaging).toMatch(/^ {2}averaged weights +decay 0\.999$/m);
+    expect(averaging).toMatch(/^ {2}averaged weights +\d[\d.]+ .B /m);
   });
 
   test('a preset with overrides, larger than any machine that tests run on', () => {

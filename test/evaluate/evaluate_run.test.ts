@@ -258,6 +258,34 @@ describe('mot eval', () => {
     expect(result.splits.validation!.speech).toBeUndefined();
   }, 60_000);
 
+  test('averaged weights by default where there are some, raw ones when asked', async () => {
+    const out = join(root, 'averaging-run');
+    await train(out, { prepare: options }, {}, { ema_decay: 0.9 });
+    const losses = async (from: string, weights?: 'ema' | 'raw'): Promise<RunEvaluation> =>
+      evaluateRun(from, { samples: 0, splits: ['validation'], ...(weights ? { weights } : {}) });
+    const averaged = await losses(out);
+    const raw = await losses(out, 'raw');
+    expect([averaged.weights, raw.weights]).toEqual(['ema', 'raw']);
+    // The same steps as those of the run without an average.
+    const plain = await losses(run);
+    expect(plain.weights).toBe('raw');
+    expect(raw.splits).toEqual(plain.splits);
+    expect(averaged.splits).not.toEqual(plain.splits);
+    await expect(losses(run, 'ema')).rejects.toMatchObject({
+      code: 'ERR_FILE_OPEN',
+      message: expect.stringMatching(/step-000002 has no averaged weights.*train\.ema_decay/),
+    });
+    const { stdout } = mot('eval', out, '--samples', '0', '--split', 'validation');
+    expect(stdout).toMatch(/step-000002, averaged weights/);
+    const prompt = ['--text', 'red heart', '--max-tokens', '2', '--weights'];
+    expect(mot('generate', out, ...prompt, 'raw').status).toBe(0);
+    expect(mot('generate', run, ...prompt, 'ema')).toMatchObject({
+      status: 1,
+      stderr: expect.stringContaining('no averaged weights'),
+    });
+    expect(mot('generate', run, ...prompt, 'mean').status).toBe(2);
+  }, 60_000);
+
   test('a model with expert choice: losses, and why no more, unless asked for the approximation', async () => {
     const out = join(root, 'experts-run');
     await train(out, { prepare: options }, { untied: false, experts: { shared: 2 } });

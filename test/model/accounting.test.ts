@@ -109,6 +109,15 @@ describe('memory of training', () => {
     expect(ways[3]!.arenaBytes).toBeLessThan(none!);
   });
 
+  test('averaged weights count', () => {
+    const averaging = trainingMemory(BASE, shape, { limit, available: limit }, { ema: true });
+    averaging.forEach(({ groups, arenaBytes }, i) => {
+      expect(groups['averaged weights']).toBe(groups['weights']);
+      expect(arenaBytes - ways[i]!.arenaBytes).toBe(Math.ceil(groups['weights']! / 64) * 64);
+    });
+    expect(ways[0]!.groups).not.toHaveProperty('averaged weights');
+  });
+
   test('what fits is the largest that does', () => {
     for (const way of ways) {
       const { sequences, length } = way.fits;

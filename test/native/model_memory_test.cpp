@@ -146,14 +146,22 @@ TEST(ModelPlan, KeepsOneLayerWithoutTraining) {
 TEST(ModelMemory, AStepFillsTheArena) {
   for (const Shape& shape : shapes()) {
     if (!shape.training) continue;
-    const Limits limits{40, 0, 50, true};
+    Limits limits{40, 0, 50, true};
+    limits.ema = true;
     Model model(config_of(shape), limits, shape.compute, reference_backend(), 1);
     EXPECT_LT(model.arena_high_water(), model.arena_bytes());
     model.init(1);
     const TokenGroups groups =
         make_token_groups(model.config(), limits, 1, random_batch(model.config(), {40}, 1).view());
     model.backward(groups, {}, kNoAbort);
-    model.adamw({.lr = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .clip = 1.0, .step = 1});
+    model.adamw({.lr = 1e-3,
+                 .beta1 = 0.9,
+                 .beta2 = 0.95,
+                 .eps = 1e-8,
+                 .weight_decay = 0.1,
+                 .clip = 1.0,
+                 .step = 1,
+                 .ema_decay = 0.9});
     EXPECT_EQ(model.arena_high_water(), model.arena_bytes()) << static_cast<int>(shape.placement) << shape.compute;
   }
 }
@@ -162,7 +170,8 @@ TEST(ModelMemory, AStepAllocatesNothing) {
   for (const std::string& name : backend_names()) {
     for (const Shape& shape : shapes()) {
       if (!shape.training) continue;
-      const Limits limits{40, 64, 50, true};
+      Limits limits{40, 64, 50, true};
+      limits.ema = true;
       Model model(config_of(shape), limits, shape.compute, backend(name), 2);
       model.init(1);
       OwnedBatch batch = random_batch(model.config(), {25, 15}, 1);
@@ -180,6 +189,7 @@ TEST(ModelMemory, AStepAllocatesNothing) {
       };
       // Losses hold two vectors of their own.
       EXPECT_LE(count([&] { model.evaluate(groups, {}, kNoAbort); }), 2) << name;
+      EXPECT_LE(count([&] { model.evaluate(groups, {}, kNoAbort, nullptr, nullptr, WeightKind::kEma); }), 2) << name;
       EXPECT_LE(count([&] { model.backward(groups, {}, kNoAbort); }), 2) << name;
       EXPECT_EQ(
           count([&] { model.backward_from(groups, positions.data(), 40, Output::kLogits, values.data(), kNoAbort); }),
@@ -187,12 +197,17 @@ TEST(ModelMemory, AStepAllocatesNothing) {
       EXPECT_EQ(
           count([&] { model.backward_from(groups, positions.data(), 40, Output::kHidden, values.data(), kNoAbort); }),
           0);
-      EXPECT_EQ(
-          count([&] {
-            model.adamw(
-                {.lr = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .clip = 1.0, .step = 1});
-          }),
-          0)
+      EXPECT_EQ(count([&] {
+                  model.adamw({.lr = 1e-3,
+                               .beta1 = 0.9,
+                               .beta2 = 0.95,
+                               .eps = 1e-8,
+                               .weight_decay = 0.1,
+                               .clip = 1.0,
+                               .step = 1,
+                               .ema_decay = 0.9});
+                }),
+                0)
           << name;
       EXPECT_EQ(count([&] { model.zero_gradients(); }), 0);
       EXPECT_EQ(count([&] { model.decode(cached, positions.data(), 40, Output::kLogits, values.data(), kNoAbort); }), 0)

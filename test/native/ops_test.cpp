@@ -64,8 +64,9 @@ INSTANTIATE_TEST_SUITE_P(Cases, Ops, testing::ValuesIn(test_cases()), [](const a
 TEST(OpCases, CoverEveryOp) {
   std::string seen;
   for (const CaseInfo& info : case_list()) seen += info.op + " ";
-  for (const char* op : {"embedding", "rms_norm", "grouped_gemm", "qk_norm_rope", "attention", "swiglu", "router",
-                         "routing", "dispatch", "linear_cross_entropy", "silu", "squared_error", "grad_norm", "adamw"})
+  for (const char* op :
+       {"embedding", "rms_norm", "grouped_gemm", "qk_norm_rope", "attention", "swiglu", "router", "routing", "dispatch",
+        "linear_cross_entropy", "silu", "squared_error", "grad_norm", "adamw", "ema"})
     EXPECT_NE(seen.find(op), std::string::npos) << op;
   EXPECT_THROW(check_case("no_such_case", reference_backend(), kF32, 1), Error);
 }

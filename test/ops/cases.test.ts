@@ -12,6 +12,7 @@ test('there are cases of every op', () => {
     'adamw',
     'attention',
     'dispatch',
+    'ema',
     'embedding',
     'grad_norm',
     'grouped_gemm',

@@ -27,7 +27,8 @@ MOT_OPS(MOT_DECLARE_OP)
   X(silu_workspace)                 \
   X(squared_error_workspace)        \
   X(grad_norm_workspace)            \
-  X(adamw_workspace)
+  X(adamw_workspace)                \
+  X(ema_workspace)
 
 #define MOT_DECLARE_WORKSPACE(function) int64_t function(const OpLimits& limits);
 MOT_CPU_WORKSPACES(MOT_DECLARE_WORKSPACE)
