@@ -90,6 +90,25 @@ export const trainConfigSchema = z
      * and validation, `mot generate` and `mot eval` use the average. Default: no average.
      */
     ema_decay: z.number().gt(0).lt(1).optional(),
+    /**
+     * Weights to begin with instead of drawn ones: a run folder, a checkpoint, or a safetensors file. Moments, schedule and
+     * data begin anew. Widths, layers and norms must be those of that model; modalities, towers and token ids need not:
+     * each tower begins with the tower of its name, or with the only one that there is (so a dense model becomes a
+     * Mixture of Transformers), and token ids are found again by special token and by modality. What is new is drawn.
+     */
+    from: z
+      .union([
+        z.string().min(1),
+        z.strictObject({
+          /** A run folder, a checkpoint, or a safetensors file. */
+          path: z.string().min(1),
+          /** Of a checkpoint with averaged weights: these (`ema`, the default) or those that training went on with. */
+          weights: z.enum(['ema', 'raw']).optional(),
+          /** By tower of this model: the tower of the other one to copy, or null to draw its weights anew. */
+          towers: z.record(z.string(), z.string().nullable()).default({}),
+        }),
+      ])
+      .optional(),
     /** Of initial weights and of the order of documents. */
     seed: z.int().min(0).default(0),
     /** Steps between validations, 0: only after the last step. */
@@ -176,9 +195,14 @@ export const trainConfigSchema = z
         message: 'an exponential schedule never reaches 0; give the last rate a share of lr, such as 0.1',
       });
   })
-  .transform(({ batch_tokens, ...train }) => {
+  .transform(({ batch_tokens, from, ...train }) => {
     const sequences = sequencesOf({ ...train, batch_tokens });
-    return { ...train, sequences, micro_sequences: train.micro_sequences ?? sequences };
+    return {
+      ...train,
+      ...(from === undefined ? {} : { from: typeof from === 'string' ? { path: from, towers: {} } : from }),
+      sequences,
+      micro_sequences: train.micro_sequences ?? sequences,
+    };
   });
 
 function sequencesOf(train: {

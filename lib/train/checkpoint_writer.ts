@@ -26,6 +26,8 @@ export interface CheckpointWriterOptions {
   copy: CheckpointCopy;
   /** Whether the model averages its weights, which then have a file too. Default false. */
   ema?: boolean;
+  /** Further metadata of the files of tensors. Default: none. */
+  metadata?: Readonly<Record<string, string>>;
   /** Called before each checkpoint: what belongs to it must be on the disk first. */
   before: () => void;
   /** Takes a sentence for the user. */
@@ -63,7 +65,7 @@ export class CheckpointWriter {
     { last = false, done }: { last?: boolean; done?: (path: string) => void } = {},
   ): Promise<void> {
     await this.settle();
-    const { model, run, keep, before } = this.#options;
+    const { model, run, keep, before, metadata } = this.#options;
     before();
     // The trainer changes its state in place.
     const now = structuredClone(state);
@@ -71,7 +73,7 @@ export class CheckpointWriter {
     const write = async (): Promise<void> => {
       try {
         const path = await writeCheckpoint(run, now, keep, async (folder) => {
-          for (const [file, kinds] of this.#files) await (copy ?? model).save(join(folder, file), kinds);
+          for (const [file, kinds] of this.#files) await (copy ?? model).save(join(folder, file), kinds, metadata);
         });
         done?.(path);
       } finally {

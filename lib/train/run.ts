@@ -14,6 +14,7 @@ import { loadCodecs, loadTokenizers } from '../modalities/registry.js';
 import { BestMetric } from './best.js';
 import { checkpointFolder, EMA_FILE, MODEL_FILE, OPTIMIZER_FILE, type Keep, type TrainerState } from './checkpoint.js';
 import { CheckpointWriter } from './checkpoint_writer.js';
+import { StartWeights, VOCABULARY_METADATA } from './from.js';
 import { MetricsHook, type OnMetrics } from './hook.js';
 import { isStep, type MetricsLine } from './metrics.js';
 import { silent, type Progress } from './progress.js';
@@ -100,7 +101,16 @@ export async function runTraining(config: RunConfig, options: RunOptions = {}): 
     return source;
   };
   try {
+    // A run that goes on has its weights; those that it began with may be gone.
+    using start =
+      train.from && !folder.checkpoint
+        ? await StartWeights.open(train.from, modelConfig, manifest.vocabulary)
+        : undefined;
     await using model = await Model.create(modelConfig, modelOptions(config));
+    if (start) {
+      await start.load(model, { ema: averages });
+      say(start.sentence);
+    }
     const state: TrainerState = folder.checkpoint?.state ?? {
       step: 0,
       skipped: 0,
@@ -197,6 +207,7 @@ export async function runTraining(config: RunConfig, options: RunOptions = {}): 
         keep,
         copy: train.checkpoint_copy,
         ema: averages,
+        metadata: { [VOCABULARY_METADATA]: JSON.stringify(manifest.vocabulary) },
         before() {
           folder.metrics.sync();
           events?.sync();

@@ -10,8 +10,15 @@ export const LONGEST = 24;
 /** Tokens and modalities of a document. */
 type TinyDocument = { token: number[]; modality: number[] };
 
+/** Modalities and their token ids, unless told otherwise. */
+const SIZES: [modality: string, ids: number][] = [
+  ['text', 20],
+  ['image', 16],
+  ['speech', 12],
+];
+
 /**
- * A prepared data set of three modalities with a pattern to learn: each span counts upwards.
+ * A prepared data set with a pattern to learn: each span counts upwards.
  *
  * @param make Documents of another kind: document d of the training split. Validation takes them, too.
  */
@@ -19,13 +26,10 @@ export async function writeTinyDataset(
   folder: string,
   documents = 200,
   make?: (d: number) => TinyDocument,
+  sizes = SIZES,
 ): Promise<void> {
   mkdirSync(folder, { recursive: true });
-  const vocabulary = makeVocabulary([
-    ['text', 20],
-    ['image', 16],
-    ['speech', 12],
-  ]);
+  const vocabulary = makeVocabulary(sizes);
   const splits = {} as DatasetManifest['splits'];
   for (const split of ['train', 'validation', 'heldout'] satisfies SplitName[]) {
     const key = randomKey(7, split);
@@ -40,7 +44,7 @@ export async function writeTinyDataset(
       const modality: number[] = [];
       const length = 6 + Math.floor(randomUniform(key, draw++) * (LONGEST - 6));
       while (token.length < length) {
-        const m = Math.floor(randomUniform(key, draw++) * 3);
+        const m = Math.floor(randomUniform(key, draw++) * sizes.length);
         const { begin, end } = vocabulary.ranges[vocabulary.modalities[m]!]!;
         const first = Math.floor(randomUniform(key, draw++) * (end - begin));
         for (let run = 0; run < 4 && token.length < length; run++) {
@@ -56,7 +60,7 @@ export async function writeTinyDataset(
     format: 'mot-dataset',
     version: 1,
     name: 'tiny',
-    fingerprint: `tiny-${documents}`,
+    fingerprint: `tiny-${documents}-${sizes.length}`,
     vocabulary,
     tokenizers: {},
     splits,
