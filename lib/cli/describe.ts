@@ -50,7 +50,7 @@ async function listPresets(json: boolean): Promise<void> {
 }
 
 /** A preset, a run folder or a config file, with the model's ids and modalities. */
-async function read(what: string, overrides: string[]): Promise<{ config: RunConfig; model: ModelConfig }> {
+export async function readJob(what: string, overrides: string[]): Promise<{ config: RunConfig; model: ModelConfig }> {
   const { existsSync, statSync } = await import('node:fs');
   const { join } = await import('node:path');
   const { findPreset, presetHint } = await import('../config/presets.js');
@@ -81,17 +81,20 @@ async function describe(what: string, overrides: string[], flags: DescribeFlags)
   const { trainingMemory } = await import('../model/fit.js');
   const { parameterCount } = await import('../model/parameters.js');
   const { machineMemory } = await import('../machine.js');
-  const { config, model } = await read(what, overrides);
+  const { resourceWarnings } = await import('../train/resources.js');
+  const { config, model } = await readJob(what, overrides);
   const { train } = config;
-  const { tensors, plan, arenaBytes } = Model.describe(model, modelOptions(config));
+  const size = Model.describe(model, modelOptions(config));
+  const { tensors, plan, arenaBytes } = size;
   const parameters = parameterCount(model, tensors);
   // As if every packed sequence were one document: at most this much attention.
   const flops = flopsPerToken(model, (train.seq_len + 1) / 2);
   const machine = machineMemory();
   const shape = { sequences: train.micro_sequences, length: train.seq_len };
   const memory = trainingMemory(model, shape, machine, { ema: train.ema_decay !== undefined });
+  const warnings = resourceWarnings(config, size);
   if (flags.json) {
-    printJson({ model, train, parameters, flops, machine, arenaBytes, memory, plan });
+    printJson({ model, train, parameters, flops, machine, arenaBytes, memory, warnings, plan });
     return;
   }
   const { descriptionLines } = await import('./describe_text.js');
@@ -106,4 +109,5 @@ async function describe(what: string, overrides: string[], flags: DescribeFlags)
     ...(flags.plan ? { plan } : {}),
   });
   process.stdout.write(`${lines.join('\n')}\n`);
+  for (const warning of warnings) process.stderr.write(`warning: ${warning}\n`);
 }

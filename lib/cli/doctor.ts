@@ -12,13 +12,17 @@ import { printJson, table } from './common.js';
 export function registerDoctor(program: Command): void {
   program
     .command('doctor')
-    .description('Say what this machine offers and what is used of it.')
+    .description('Say what this machine offers and what is used of it, and whether a job fits it.')
+    .argument('[what]', 'a config, preset or run that is to be trained here')
+    .argument('[key=value...]', 'settings over those')
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExamples:\n  mot doctor\n  MOT_ISA=avx2 mot doctor')
-    .action((options: { json?: boolean }) => doctor(options.json ?? false));
+    .addHelpText('after', '\nExamples:\n  mot doctor\n  MOT_ISA=avx2 mot doctor\n  mot doctor recipes/start.yaml')
+    .action((what: string | undefined, overrides: string[], options: { json?: boolean }) =>
+      doctor(what, overrides, options.json ?? false),
+    );
 }
 
-async function doctor(json: boolean): Promise<void> {
+async function doctor(what: string | undefined, overrides: string[], json: boolean): Promise<void> {
   const { loadAddon } = await import('../native/load.js');
   const facts: Record<string, string | number | string[]> = {
     package: packageVersion(),
@@ -40,8 +44,13 @@ async function doctor(json: boolean): Promise<void> {
   }
   facts['gpu'] = 'none used: this version computes on the CPU only';
   Object.assign(facts, optionalParts());
+  // What does not fit is told, but no failure of this machine.
+  const warnings = what === undefined || failure !== undefined ? [] : await warningsOf(what, overrides);
+  if (what !== undefined && failure === undefined)
+    facts['job'] = json ? warnings : warnings.length === 0 ? `${what} fits` : `${what} does not fit, see below`;
   if (json) printJson(facts);
   else process.stdout.write(`${table(Object.entries(facts).map(([name, fact]) => [name, String(fact)]))}\n`);
+  if (!json) for (const warning of warnings) process.stderr.write(`warning: ${warning}\n`);
   if (failure !== undefined) process.exitCode = 1;
 }
 
@@ -68,6 +77,15 @@ function optionalParts(): Record<string, string> {
       ? 'onnxruntime-node is here'
       : 'onnxruntime-node is absent, which only modules with ONNX models need: npm install onnxruntime-node',
   };
+}
+
+async function warningsOf(what: string, overrides: string[]): Promise<string[]> {
+  const { readJob } = await import('./describe.js');
+  const { Model } = await import('../model/model.js');
+  const { modelOptions } = await import('../train/run.js');
+  const { resourceWarnings } = await import('../train/resources.js');
+  const { config, model } = await readJob(what, overrides);
+  return resourceWarnings(config, Model.describe(model, modelOptions(config)));
 }
 
 /** Where the loaded addon lies: the process knows its shared libraries. */

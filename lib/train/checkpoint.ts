@@ -178,6 +178,11 @@ function checkpointFolders(run: string): string[] {
     .sort((a, b) => stepOf(b) - stepOf(a));
 }
 
+/** How many checkpoints a run has on the disk, whole or not. */
+export function checkpointCount(run: string): number {
+  return checkpointFolders(run).length;
+}
+
 function stepOf(folder: string): number {
   return Number(FOLDER.exec(basename(folder))![1]);
 }

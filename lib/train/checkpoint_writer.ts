@@ -13,6 +13,15 @@ const FILES: readonly (readonly [file: string, kinds: readonly TensorKind[]])[] 
 ];
 const EMA_FILES = [...FILES, [EMA_FILE, ['ema']]] as const satisfies typeof FILES;
 
+/** Size of a checkpoint, and of the copy that it is written from, of a model that averages its weights or does not. */
+export function checkpointBytes(parameters: number, ema = false): number {
+  return 4 * parameters * kindsOf(ema ? EMA_FILES : FILES).length;
+}
+
+function kindsOf(files: typeof FILES): TensorKind[] {
+  return files.flatMap(([, kinds]) => kinds);
+}
+
 /** Most of the memory that is free which a copy may take with `auto`. */
 const SHARE_OF_FREE_MEMORY = 0.5;
 
@@ -99,14 +108,13 @@ export class CheckpointWriter {
 
   /** A copy to write from; undefined where there is to be none. */
   async #copy(): Promise<Snapshot | undefined> {
-    const { model, copy, memory = machineMemory } = this.#options;
+    const { model, copy, ema, memory = machineMemory } = this.#options;
     if (copy === 'never') return undefined;
-    const kinds = this.#files.flatMap(([, inside]) => inside);
-    const size = 4 * model.parameters * kinds.length;
+    const size = checkpointBytes(model.parameters, ema);
     const { available } = memory();
     if (copy === 'auto' && size > SHARE_OF_FREE_MEMORY * available) return this.#without(size, available);
     try {
-      return await model.snapshot(kinds);
+      return await model.snapshot(kindsOf(this.#files));
     } catch (error) {
       if (copy === 'auto' && error instanceof MotError && error.code === 'ERR_MEMORY')
         return this.#without(size, available);

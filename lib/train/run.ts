@@ -20,6 +20,7 @@ import { isStep, type MetricsLine } from './metrics.js';
 import { silent, type Progress } from './progress.js';
 import { StepProfiler, type OpSummary } from './profile.js';
 import { datasetFolder } from './prepared.js';
+import { resourceWarnings } from './resources.js';
 import { openRunFolder } from './run_folder.js';
 import { TrainingSamples } from './samples.js';
 import { EventFile } from './tensorboard.js';
@@ -84,6 +85,8 @@ export async function runTraining(config: RunConfig, options: RunOptions = {}): 
   const resolved = { ...config, model: modelConfig };
   const say = (sentence: string): void => progress.say(sentence);
   const folder = openRunFolder(config.out, { ...resolved }, manifest.fingerprint, resume, say);
+  const size = Model.describe(modelConfig, modelOptions(config));
+  for (const warning of resourceWarnings(config, size)) say(`warning: ${warning}`);
   const best = train.keep_best === undefined ? undefined : new BestMetric(train.keep_best);
   for (const line of folder.lines) best?.add(line);
   const hook = onMetrics && new MetricsHook(onMetrics, say);

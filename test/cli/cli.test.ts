@@ -238,3 +238,16 @@ test('doctor says what is used', () => {
     onnx: expect.stringMatching(/onnxruntime-node/),
   });
 });
+
+test('doctor and describe warn of a job that fits no machine', () => {
+  // Six hundred thousand million parameters.
+  const job = ['chameleon-speech-7b', 'model.n_layers=1000'];
+  const tooMuch = /warning: training needs .* TB of memory.*\nwarning: up to 3 checkpoints of .* TB/;
+  for (const command of ['doctor', 'describe'])
+    expect(mot(command, ...job)).toMatchObject({ status: 0, stderr: expect.stringMatching(tooMuch) });
+  const { stdout } = mot('doctor', ...job, '--json');
+  expect((JSON.parse(stdout) as { job: string[] }).job).toHaveLength(2);
+  const recipe = fileURLToPath(new URL('../../../recipes/smoke.yaml', import.meta.url));
+  const small = mot('doctor', recipe, 'model.d_model=16', 'train.micro_sequences=1');
+  expect(small).toMatchObject({ status: 0, stderr: '', stdout: expect.stringContaining(`${recipe} fits`) });
+});
