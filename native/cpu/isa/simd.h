@@ -107,12 +107,37 @@ static inline void store(bf16* p, Vec v) {
 }
 
 // What a value becomes when it is stored as bf16 and loaded again.
-static inline Vec round_bf16(Vec v) { return widen(narrow(v)); }
+static inline Vec round_bf16(Vec v) {
+#if defined(__AVX512BF16__)
+  return widen(narrow(v));
+#else
+  UVec u = reinterpret_cast<UVec>(v);
+  UVec rounded = u + 0x7fffu + ((u >> 16) & 1u);
+  UVec quiet_nan = u | 0x400000u;
+  return reinterpret_cast<Vec>(((u & 0x7fffffffu) > 0x7f800000u ? quiet_nan : rounded) & 0xffff0000u);
+#endif
+}
 
 static inline Vec abs(Vec v) { return from_bits(bits(v) & 0x7fffffff); }
 
-// One step of the transposition below, for one pair of rows: exchanges the right half of every 2 * kStep lanes of a
-// with the left half of b.
+// Transposes the 4 x 4 blocks of four rows: row[i] becomes lane i of every 128 bits of all four. Two instructions a
+// row, where exchanging single lanes takes more.
+template <int... kLane>
+static inline void transpose_fours(Vec* row, Lanes<kLane...>) {
+  Vec low[2], high[2];  // of rows 0 and 1, of rows 2 and 3: lanes 0 and 1 in turns, lanes 2 and 3 in turns
+  MOT_UNROLL
+  for (int i = 0; i < 2; i++) {
+    const Vec a = row[2 * i], b = row[2 * i + 1];
+    low[i] = __builtin_shufflevector(a, b, ((kLane & ~3) + (kLane & 3) / 2 + (kLane & 1 ? kWidth : 0))...);
+    high[i] = __builtin_shufflevector(a, b, ((kLane & ~3) + 2 + (kLane & 3) / 2 + (kLane & 1 ? kWidth : 0))...);
+  }
+  row[0] = __builtin_shufflevector(low[0], low[1], (kLane & 2 ? kWidth + kLane - 2 : kLane)...);
+  row[1] = __builtin_shufflevector(low[0], low[1], (kLane & 2 ? kWidth + kLane : kLane + 2)...);
+  row[2] = __builtin_shufflevector(high[0], high[1], (kLane & 2 ? kWidth + kLane - 2 : kLane)...);
+  row[3] = __builtin_shufflevector(high[0], high[1], (kLane & 2 ? kWidth + kLane : kLane + 2)...);
+}
+
+// For one pair of rows: exchanges the right half of every 2 * kStep lanes of a with the left half of b.
 template <int kStep, int... kLane>
 static inline void exchange_halves(Vec& a, Vec& b, Lanes<kLane...>) {
   Vec top = __builtin_shufflevector(a, b, (kLane & kStep ? kWidth + kLane - kStep : kLane)...);
@@ -129,8 +154,8 @@ static inline void transpose_step(Vec (&row)[kWidth]) {
 
 // row[i][j] becomes row[j][i]; lane bits are only moved.
 static inline void transpose(Vec (&row)[kWidth]) {
-  transpose_step<1>(row);
-  transpose_step<2>(row);
+  MOT_UNROLL
+  for (int i = 0; i < kWidth; i += 4) transpose_fours(row + i, AllLanes{});
   if constexpr (kWidth > 4) transpose_step<4>(row);
   if constexpr (kWidth > 8) transpose_step<8>(row);
 }
