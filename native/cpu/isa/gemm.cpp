@@ -3,6 +3,7 @@
 #include <cassert>
 
 #include "core/thread_team.h"
+#include "cpu/isa/gemm_few_rows.h"
 #include "cpu/isa/waves.h"
 
 namespace mot {
@@ -231,14 +232,32 @@ struct RowsJob {
     return g.rows <= max_block_rows(units(g)) || packed_floats < units(g) * kTileCols;
   }
 
-  void pack_panel(const WaveGroup& g, int64_t panel, int64_t first_unit, float* out) const {
+  // A group of a few rows reads a weight [C, K] where it lies: panels of whole vectors, which it needs once.
+  bool reads_weight(const WaveGroup& g, int64_t panel) const {
+    return gemm.weight_transposed && g.rows <= kTileRows && (panel + 1) * kTileCols <= gemm.c.cols;
+  }
+
+  // The steps of the reduction in the block that begins at `first_unit`.
+  int64_t depth_of_block(int64_t first_unit) const {
+    return min_of(kBlockDepth * Operand::kDepth, depth() - first_unit * Operand::kDepth);
+  }
+
+  // Of a weight [C, K]: the panel's rows, from that step on.
+  const float* weight_rows(const WaveGroup& g, int64_t panel, int64_t first_unit) const {
     const float* weight = static_cast<const float*>(gemm.weight.data[g.group.tower]);
+    return weight + panel * kTileCols * depth() + first_unit * Operand::kDepth;
+  }
+
+  void pack_panel(const WaveGroup& g, int64_t panel, int64_t first_unit, float* out) const {
     int64_t column = panel * kTileCols, columns = min_of(kTileCols, gemm.c.cols - column);
-    int64_t k = first_unit * Operand::kDepth, steps = min_of(kBlockDepth * Operand::kDepth, depth() - k);
-    if (gemm.weight_transposed)
-      pack_b_rows<Operand>(weight + column * depth() + k, depth(), columns, steps, out);
-    else
-      pack_b_columns<Operand>(weight + k * gemm.c.cols + column, gemm.c.cols, columns, steps, out);
+    int64_t steps = depth_of_block(first_unit);
+    if (gemm.weight_transposed) {
+      pack_b_rows<Operand>(weight_rows(g, panel, first_unit), depth(), columns, steps, out);
+    } else {
+      const float* weight = static_cast<const float*>(gemm.weight.data[g.group.tower]);
+      pack_b_columns<Operand>(weight + first_unit * Operand::kDepth * gemm.c.cols + column, gemm.c.cols, columns, steps,
+                              out);
+    }
   }
 
   // Rows [row, row + rows) of the group by panels [panel, panel_end).
@@ -250,8 +269,15 @@ struct RowsJob {
     else
       pack_a_rows<Operand>(row_of<const float>(gemm.a, first), gemm.a.stride, rows, depth(), scratch.a, stride);
     for (; panel < panel_end; panel++) {
+      bool unpacked = reads_weight(g, panel);
       for (int64_t k = 0; k < all_units; k += kBlockDepth) {
         int64_t block_units = min_of(kBlockDepth, all_units - k);
+        if (unpacked) {
+          multiply_few_rows<Operand>(rows, scratch.a + k, stride, weight_rows(g, panel, k), depth(), depth_of_block(k),
+                                     scratch.tiles, k > 0);
+          if (k + block_units == all_units) store_c(scratch.tiles, first, panel, rows);
+          continue;
+        }
         const float* b = scratch.panel;
         if (g.packed)
           b = g.packed + ((panel - g.panel_begin) * all_units + k) * kTileCols;

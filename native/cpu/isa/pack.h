@@ -14,6 +14,8 @@ static constexpr int kTileVecs = kWidth == 16 ? 4 : 2;
 static constexpr int kTileRows = kWidth == 4 ? 4 : 6;
 static constexpr int kTileCols = kTileVecs * kWidth;
 
+static constexpr int64_t kLine = 16;  // floats of a cache line
+
 static constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 static inline int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
