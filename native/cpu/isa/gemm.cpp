@@ -17,6 +17,9 @@ constexpr int64_t kPackedBytes = int64_t{16} << 20;
 // A block of A in packed form: half of a 1 MiB L2 cache, the other half is for the panel of B.
 constexpr int64_t kBlockBytes = int64_t{512} << 10;
 constexpr int64_t kMaxBlockRows = 24 * kTileRows;
+// Tiles of a block of A, however deep the reduction. With narrow panels, which a block of few rows goes through
+// quickly, waiting for the next panel costs more than a block that leaves the cache.
+constexpr int64_t kMinBlockTiles = kWidth == 16 ? 4 : 18;
 // Fewer would have a panel of B wait for the last-level cache.
 constexpr int64_t kMinBlockRows = 12 * kTileRows;
 // Rows of one group in gemm_gradient; a multiple of every block depth. Bounds the size of a panel.
@@ -31,11 +34,12 @@ int64_t a_stride(int64_t units) { return round_up(units, kWidth) + kWidth; }  //
 
 int64_t max_block_rows(int64_t units) {
   int64_t tiles = kBlockBytes / (4 * a_stride(units) * kTileRows);
-  return min_of(max_of(tiles, 4) * kTileRows, kMaxBlockRows);
+  return min_of(max_of(tiles, kMinBlockTiles) * kTileRows, kMaxBlockRows);
 }
 
 int64_t a_block_floats(int64_t units) {
-  return max_of(kBlockBytes / 4, 4 * kTileRows * a_stride(units)) + 2 * kWidth;  // pack_a_columns stores beyond the end
+  // pack_a_columns stores beyond the end.
+  return max_of(kBlockBytes / 4, kMinBlockTiles * kTileRows * a_stride(units)) + 2 * kWidth;
 }
 
 int64_t worker_floats(int64_t units) {
