@@ -23,7 +23,16 @@ export const LOSS_CASES = ['2048_512_4096', '1024_1024_16384'].map(
 );
 
 /** Ops whose time is bytes, on tensors that no cache holds. */
-export const ROW_CASES = ['rms_norm', 'qk_norm_rope', 'swiglu', 'embedding'].map((op) => `${op}/bench`);
+export const ROW_CASES = [
+  'rms_norm',
+  'qk_norm_rope',
+  'swiglu',
+  'silu',
+  'embedding',
+  'squared_error',
+  'router',
+  'dispatch',
+].map((op) => `${op}/bench`);
 
 /** The optimizer's passes over all weights; they are f32 in every dtype. */
 export const OPTIMIZER_CASES = ['adamw', 'grad_norm', 'ema'].map((op) => `${op}/bench`);

@@ -62,7 +62,7 @@ void add_router_cases(std::vector<OpCase>& list) {
                         {"padding_balance", 65, 5, 7, 8, true, false},
                         {"seventeen", 70, 17, 0, 17, false, true},
                         {"many", 33, 256, 0, 256, true, false},
-                        {"bench", 8192, 4, 0, 4, false, false}})
+                        {"bench", 1048576, 8, 0, 8, false, false}})
     list.push_back(make(s));
 }
 

@@ -14,7 +14,8 @@ void add_silu_cases(std::vector<OpCase>& list) {
                  {"odd_width", 33, 37, 0, 2},
                  {"strided", 65, 100, 5, 1},
                  {"saturated", 40, 64, 0, 40},
-                 {"in_place", 41, 37, 3, 1, true}}) {
+                 {"in_place", 41, 37, 3, 1, true},
+                 {"bench", 8192, 2048, 0, 1}}) {
     OpCase c;
     const double values = static_cast<double>(s.rows * s.d_model);
     c.info = {"silu", std::string("silu/") + s.name, 4 * values, 8 * values, 8 * values, 12 * values};

@@ -14,7 +14,7 @@ void add_squared_error_cases(std::vector<OpCase>& list) {
                  {"strided", 65, 48, 5},
                  {"wide", 9, 1200, 0},
                  {"in_place", 70, 12, 3, true},
-                 {"bench", 16384, 32, 0}}) {
+                 {"bench", 262144, 32, 0}}) {
     OpCase c;
     const double values = static_cast<double>(s.rows * s.width);
     c.info = {"squared_error", std::string("squared_error/") + s.name, 3 * values, 8 * values, 4 * values, 12 * values};
