@@ -1,6 +1,6 @@
 // Runs the tests: jest on what TypeScript compiled, and the native tests through ctest where they were built. The last
 // line sums up both. Names or paths given as arguments choose among jest's tests (the native ones are then left out).
-//   --all   also what takes longer: tests named *.slow.test.ts
+//   --all   also what takes longer: tests named *.slow.test.ts, and more runs of those that fuzz (MOT_TEST_ALL=1)
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism, tmpdir } from 'node:os';
@@ -51,18 +51,22 @@ function runNative() {
     return none;
   }
   const report = join(folder, 'ctest.xml');
-  const status = run('ctest', [
-    '--test-dir',
-    build,
-    '--parallel',
-    String(availableParallelism()),
-    '--output-on-failure',
-    '--progress',
-    '--timeout',
-    '600',
-    '--output-junit',
-    report,
-  ]);
+  const status = run(
+    'ctest',
+    [
+      '--test-dir',
+      build,
+      '--parallel',
+      String(availableParallelism()),
+      '--output-on-failure',
+      '--progress',
+      '--timeout',
+      '600',
+      '--output-junit',
+      report,
+    ],
+    { env: { MOT_TEST_ALL: all ? '1' : '' } },
+  );
   if (!existsSync(report)) return { ...none, failed: 1, status };
   const suite = /<testsuite[^>]*>/.exec(readFileSync(report, 'utf8'))[0];
   const count = (key) => Number(new RegExp(`\\s${key}="(\\d+)"`).exec(suite)?.[1] ?? 0);

@@ -7,7 +7,7 @@ import type { OwnOptions } from './options.js';
 import { readRecords, splitRecords } from './records.js';
 import { SkippedFile, type SkippedLine } from './skipped.js';
 import { writeState, type PrepareState } from './state.js';
-import { planSource, SILENCE, type OpenSource, type Task } from './tasks.js';
+import { planSource, silenceOf, type OpenSource, type Task } from './tasks.js';
 import type { EncodeContext, EncodedTask, OwnTasks } from './worker.js';
 
 /** Splits by the index that workers give. */
@@ -70,7 +70,7 @@ async function encodeGuarded(
   { limits }: OwnOptions,
 ): Promise<EncodedTask> {
   try {
-    return await pool.run('encode', { task, context }, { silence: SILENCE });
+    return await pool.run('encode', { task, context }, { silence: silenceOf(task) });
   } catch (error) {
     if (!(error instanceof MotError && error.code === 'ERR_LIMIT')) throw error;
     const lines = linesOf(task, limits.file_mb * 1e6);

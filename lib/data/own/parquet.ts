@@ -1,12 +1,21 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
-import { parquetMetadataAsync, parquetReadObjects, type AsyncBuffer, type FileMetaData } from 'hyparquet';
+import {
+  parquetMetadataAsync,
+  parquetReadObjects,
+  type AsyncBuffer,
+  type ColumnChunk,
+  type FileMetaData,
+  type RowGroup,
+} from 'hyparquet';
+import { parquetHeader } from 'hyparquet/src/column.js';
 import { compressors } from 'hyparquet-compressors';
 import type { Item, Media, RawSegment, Skip } from './item.js';
 import type { SourceOptions } from './options.js';
 
-/** Bytes of the metadata of a file, and of a row group unpacked, at most. */
+/** Bytes of the metadata of a file, and of a row group unpacked, and its rows, at most. */
 const LARGEST_METADATA = 256e6;
 const LARGEST_GROUP = 2e9;
+const MOST_ROWS = 1e7;
 
 /** A Parquet file that is open. */
 export interface ParquetFile {
@@ -85,13 +94,13 @@ export async function readRows(
       first += Number(num_rows);
       return found;
     });
-    const bytes = Number(group?.total_byte_size ?? 0);
-    if (bytes > LARGEST_GROUP)
-      throw new Error(`a row group of ${bytes} bytes is too large; write the file with smaller ones`);
+    if (!group) throw new Error('its metadata is broken');
+    const names = [...new Set(columns.map(({ column }) => column))];
+    await checkGroup(file, group, names);
     const rows = await parquetReadObjects({
       file: file.buffer,
       metadata: file.metadata,
-      columns: [...new Set(columns.map(({ column }) => column))],
+      columns: names,
       rowStart: begin,
       rowEnd: end,
       compressors,
@@ -108,6 +117,8 @@ export async function firstRow(path: string): Promise<Record<string, unknown> | 
   const file = await openParquet(path);
   try {
     const { buffer, metadata } = file;
+    const group = metadata.row_groups.find(({ num_rows }) => num_rows > 0);
+    if (group) await checkGroup(file, group, file.columns);
     const [row] = await parquetReadObjects({
       file: buffer,
       metadata,
@@ -120,6 +131,52 @@ export async function firstRow(path: string): Promise<Record<string, unknown> | 
   } finally {
     file.close();
   }
+}
+
+/** Throws an Error for a row group that is too large, or whose counts and sizes contradict each other. */
+async function checkGroup(file: ParquetFile, group: RowGroup, names: readonly string[]): Promise<void> {
+  const bytes = Number(group.total_byte_size);
+  const rows = Number(group.num_rows);
+  const large = bytes > LARGEST_GROUP ? `${bytes} bytes` : rows > MOST_ROWS ? `${rows} rows` : undefined;
+  if (large !== undefined) throw new Error(`a row group of ${large} is too large; write the file with smaller ones`);
+  for (const chunk of group.columns)
+    if (names.includes(chunk.meta_data?.path_in_schema[0] ?? '')) await checkPages(file, chunk);
+}
+
+/**
+ * Walks over the pages of a column, from header to header. The library makes arrays as long as these headers say, and
+ * fills them: one that is damaged would cost minutes and all memory.
+ */
+async function checkPages({ buffer }: ParquetFile, { meta_data: column }: ColumnChunk): Promise<void> {
+  if (!column) throw new Error('its metadata is broken');
+  const expected = Number(column.num_values);
+  const begin = Number(column.dictionary_page_offset ?? column.data_page_offset);
+  if (!(expected >= 0 && expected <= MOST_ROWS)) throw broken(`a column of ${expected} values`);
+  const view = new DataView(await buffer.slice(begin, begin + Number(column.total_compressed_size)));
+  const reader = { view, offset: 0 };
+  let values = 0;
+  let unpacked = 0;
+  while (values < expected && reader.offset < view.byteLength - 1) {
+    const header = parquetHeader(reader);
+    const { compressed_page_size: packed, uncompressed_page_size: size } = header;
+    if (!(packed >= 0 && packed <= view.byteLength - reader.offset)) throw broken(`a page of ${packed} bytes`);
+    if (!(size >= 0 && (unpacked += size) <= LARGEST_GROUP)) throw broken(`a page of ${size} bytes unpacked`);
+    reader.offset += packed;
+    const page = header.data_page_header ?? header.data_page_header_v2;
+    const count = page?.num_values ?? header.dictionary_page_header?.num_values ?? 0;
+    // The words of a dictionary have a byte each, at least.
+    if (!(count >= 0 && count <= (page ? expected - values : size))) throw broken(`a page of ${count} values`);
+    if (page) values += count;
+    const { data_page_header_v2: v2 } = header;
+    if (!v2) continue;
+    const parts = [v2.num_nulls, v2.num_rows].every((part) => part >= 0 && part <= count);
+    const levels = [v2.definition_levels_byte_length, v2.repetition_levels_byte_length];
+    if (!parts || !levels.every((part) => part >= 0 && part <= packed)) throw broken('a page whose parts do not fit');
+  }
+}
+
+function broken(what: string): Error {
+  return new Error(`it has ${what}, which cannot be`);
 }
 
 function rowItem(

@@ -11,7 +11,7 @@ import type { PrepareProgress } from '../prepare_progress.js';
 import type { WorkerPool } from '../worker_pool.js';
 import type { OwnOptions } from './options.js';
 import { isPacked } from './packed.js';
-import { planFile, planSource, SILENCE, type OpenSource, type Task } from './tasks.js';
+import { planFile, planSource, silenceOf, type OpenSource, type Task } from './tasks.js';
 import type { OwnTasks, Sample } from './worker.js';
 
 /** Material in memory at most: characters, bytes of pictures, seconds of sound. */
@@ -61,7 +61,7 @@ export async function sampleSources(
     };
     for await (const task of sampledTasks(source, options)) {
       const sample = pool
-        .run('sample', { task, options, limit: options.sample }, { silence: SILENCE })
+        .run('sample', { task, options, limit: options.sample }, { silence: silenceOf(task) })
         .catch((error: unknown): Sample => {
           if (!(error instanceof MotError && error.code === 'ERR_LIMIT')) throw error;
           return { texts: [], pictures: [], sounds: [], own: {}, items: 0, skip: { place: {}, reason: error.message } };

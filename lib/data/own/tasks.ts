@@ -32,8 +32,13 @@ export type Task = {
   | { kind: 'broken'; reason: string; line?: number }
 );
 
-/** Milliseconds without a sign of life after which a task is given up: its file makes a decoder hang. */
-export const SILENCE = 300_000;
+/**
+ * Milliseconds without a sign of life after which a task is given up: its file makes a decoder hang. A row group of a
+ * Parquet file is decoded at one go, 4 MB a second at least.
+ */
+export function silenceOf({ kind, bytes }: Task): number {
+  return kind === 'rows' ? 60_000 + bytes / 4000 : 300_000;
+}
 
 /** A source and its files. */
 export interface OpenSource {
