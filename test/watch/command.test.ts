@@ -1,22 +1,14 @@
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
-import { spawn, type ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
+import { spawn } from 'node:child_process';
 import type { LiveData } from '../../lib/watch/client.js';
 import { exitOf, TinyJob } from '../train/tiny_job.js';
+import { urlOf } from './url_of.js';
 
 let job: TinyJob;
 beforeAll(async () => {
   job = await TinyJob.create(1000);
 });
 afterAll(() => job.remove());
-
-async function urlOf(child: ChildProcess): Promise<string> {
-  for (let said = ''; ;) {
-    const [text] = (await Promise.race([once(child.stderr!, 'data'), once(child.stdout!, 'data')])) as [Buffer];
-    const url = /http:\/\/127\.0\.0\.1:\d+\//.exec((said += text.toString()));
-    if (url) return url[0];
-  }
-}
 
 /** The first state that a live page is sent in which training goes on. */
 async function firstState(url: string): Promise<LiveData> {
