@@ -114,14 +114,21 @@ function title(split: string): string {
   return split === 'heldout' ? 'Held-out concepts' : 'Known concepts, new scenes';
 }
 
-function splitTable({ documents, losses, diffusionLoss, retrieval, captions, speech }: SplitEvaluation): string {
+function splitTable({ documents, losses, retrieval, captions, speech, ...more }: SplitEvaluation): string {
   const rows: string[][] = Object.entries(losses).map(([modality, { loss, perplexity }]) => [
     `  ${modality} loss`,
     loss.toFixed(3),
     `perplexity ${perplexity.toPrecision(4)}, ${documents} documents`,
   ]);
+  const { diffusionLoss, diffusionLossWithoutCaption } = more;
   if (diffusionLoss !== undefined)
     rows.push(['  diffusion loss', diffusionLoss.toFixed(3), 'squared error of the prediction, by picture']);
+  if (diffusionLossWithoutCaption !== undefined)
+    rows.push([
+      '  the same, no captions',
+      diffusionLossWithoutCaption.toFixed(3),
+      'what stands before a picture left out',
+    ]);
   const rate = (label: string, estimate: Estimate, more = ''): void => {
     rows.push([`  ${label}`, percent(estimate.value), interval(estimate) + more]);
   };

@@ -36,12 +36,11 @@ export function trainingNoise(vocabulary: Vocabulary, options: NoiseOptions): Do
   if (!(captionDropout >= 0 && captionDropout <= 1))
     throw new MotError('ERR_ARGUMENT', `captionDropout is a share from 0 to 1, got ${captionDropout}`);
   const keys = noiseKeys(seed, 'train');
-  const begin = continuousModality(vocabulary)?.begin;
   return (document, index, epoch) => {
     if (document.latent === undefined || document.latent.length === 0) return document;
     const draw = (use: number): number => randomUniform(keys.choice, index, epoch, use);
-    const first = Array.prototype.indexOf.call(document.token, begin);
-    const kept = first > 1 && draw(0) < captionDropout ? withoutPlaces(document, 1, first) : document;
+    const first = firstImage(document, vocabulary);
+    const kept = first > 1 && draw(0) < captionDropout ? withoutCaption(document, vocabulary) : document;
     return addNoise(kept, keys.noise, index, epoch, (image) => {
       const capped = image === 0 && first <= 1;
       return Math.floor(draw(1 + image) * (capped ? maxTimestepImageFirst + 1 : steps));
@@ -89,6 +88,18 @@ function addNoise(
   randomNormals(key, [index, epoch], noise);
   const timestep = Int32Array.from(imageSpans(patchRow), (_, image) => timestepOf(image));
   return { ...document, noise, timestep };
+}
+
+/** Place of the token that begins the first image, -1: there is none. */
+function firstImage({ token }: Document, vocabulary: Vocabulary): number {
+  const begin = continuousModality(vocabulary)?.begin;
+  return begin === undefined ? -1 : Array.prototype.indexOf.call(token, begin);
+}
+
+/** The document without what stands between `<bos>` and its first image. */
+export function withoutCaption(document: Document, vocabulary: Vocabulary): Document {
+  const first = firstImage(document, vocabulary);
+  return first > 1 ? withoutPlaces(document, 1, first) : document;
 }
 
 /** The document without places [begin, end), which hold no patches. */

@@ -4,9 +4,9 @@ import { trainConfigSchema } from '../config/train_config.js';
 import type { SplitName } from '../data/dataset.js';
 import { emojiOptionsSchema } from '../data/emoji/options.js';
 import { SceneReferences } from '../data/emoji/scene_references.js';
-import { batchesOf } from '../data/loader.js';
+import { batchesOf, type DocumentTransform } from '../data/loader.js';
 import { openSplit } from '../data/manifest.js';
-import { validationNoise } from '../data/noise.js';
+import { validationNoise, withoutCaption } from '../data/noise.js';
 import type { PackOptions } from '../data/packer.js';
 import { silentPreparation, type PrepareProgress } from '../data/prepare_progress.js';
 import { MotError } from '../errors.js';
@@ -14,7 +14,7 @@ import { generatorSlots, makeGenerator } from '../generate/generator.js';
 import { openRun, type OpenedRun } from '../generate/open_run.js';
 import type { WeightKind } from '../model/model.js';
 import { checkpointFolder, type Checkpoint } from '../train/checkpoint.js';
-import { evaluate } from '../train/evaluate.js';
+import { evaluate, type PooledLosses } from '../train/evaluate.js';
 import { evaluateScenes, type SceneMetrics } from './scenes.js';
 
 /** `validation`: new scenes of known concepts. `heldout`: concepts that training never saw. */
@@ -50,6 +50,8 @@ export interface SplitEvaluation extends SceneMetrics {
   losses: Record<string, { loss: number; perplexity: number; tokens: number }>;
   /** Mean squared error of the noise predicted in continuous pictures, over pictures; only where there are such. */
   diffusionLoss?: number;
+  /** The same with all before the first image left out: what patches know of each other, and not by their caption. */
+  diffusionLossWithoutCaption?: number;
 }
 
 /** What {@link evaluateRun} finds. */
@@ -156,21 +158,31 @@ async function splitLosses(
   split: EvaluatedSplit,
   limit: number,
   progress: PrepareProgress,
-): Promise<Pick<SplitEvaluation, 'documents' | 'losses' | 'diffusionLoss'>> {
+): Promise<Pick<SplitEvaluation, 'documents' | 'losses' | 'diffusionLoss' | 'diffusionLossWithoutCaption'>> {
   const source = await openSplit(datasetFolder, manifest, split);
   try {
     const timesteps = model.config.diffusion?.steps;
-    const noise = timesteps ? { transform: validationNoise({ steps: timesteps }) } : {};
-    const batches = batchesOf(source, { ...packing(checkpoint), ...noise }, limit);
-    const stage = progress.stage(`${split}: losses`, batches.length);
-    const counted = function* () {
-      for (const batch of batches) {
-        yield batch;
-        stage.advance();
-      }
+    const { vocabulary } = manifest;
+    const measure = async (what: string, transform?: DocumentTransform): Promise<PooledLosses> => {
+      const batches = batchesOf(source, { ...packing(checkpoint), ...(transform ? { transform } : {}) }, limit);
+      const stage = progress.stage(`${split}: ${what}`, batches.length);
+      const counted = function* () {
+        for (const batch of batches) {
+          yield batch;
+          stage.advance();
+        }
+      };
+      const pooled = await evaluate(model, counted(), vocabulary.modalities);
+      stage.end();
+      return pooled;
     };
-    const { losses, targets, diffusionLoss } = await evaluate(model, counted(), manifest.vocabulary.modalities);
-    stage.end();
+    const noise = timesteps ? validationNoise({ steps: timesteps }) : undefined;
+    const { losses, targets, diffusionLoss } = await measure('losses', noise);
+    const uncaptioned =
+      noise &&
+      (await measure('losses without captions', (document, index, epoch) =>
+        noise(withoutCaption(document, vocabulary), index, epoch),
+      ));
     return {
       documents: Math.min(limit, source.documents),
       losses: Object.fromEntries(
@@ -180,6 +192,7 @@ async function splitLosses(
         ]),
       ),
       ...(diffusionLoss === undefined ? {} : { diffusionLoss }),
+      ...(uncaptioned?.diffusionLoss === undefined ? {} : { diffusionLossWithoutCaption: uncaptioned.diffusionLoss }),
     };
   } finally {
     source.close();

@@ -319,7 +319,10 @@ describe('mot eval', () => {
     expect(heldout.diffusionLoss! / validated.diffusion_loss!).toBeCloseTo(1, 2);
     // Nothing is learnt yet, and the noise has variance 1.
     expect(heldout.diffusionLoss).toBeGreaterThan(0.5);
-    expect(mot('eval', out, '--samples', '0', '--split', 'heldout').stdout).toMatch(/diffusion loss +\d\.\d/);
+    expect(heldout.diffusionLossWithoutCaption! / heldout.diffusionLoss!).toBeCloseTo(1, 1);
+    expect(heldout.diffusionLossWithoutCaption).not.toBe(heldout.diffusionLoss);
+    const table = mot('eval', out, '--samples', '0', '--split', 'heldout').stdout;
+    expect(table).toMatch(/diffusion loss +\d\.\d+ .*\n +the same, no captions +\d\.\d/);
   }, 90_000);
 
   test('a data set whose options are not known: losses only, and why', async () => {
