@@ -10,14 +10,8 @@ namespace {
 Branch attention_branch(const Pass& p, int64_t layer) {
   const LayerBuffers& own = p.engine.buffers.layers[layer];
   const auto& b = own.attention;
-  return {p.self_attn,
-          p.attention_norm,
-          p.weights.layers[layer].attention_norm,
-          p.rows(b.h),
-          p.rows(b.x),
-          p.rows(b.branch),
-          p.engine.floats(b.norm_rstd),
-          p.rows(own.mlp.h),
+  return {p.self_attn,      p.attention_norm, p.weights.layers[layer].attention_norm, p.rows(b.h),
+          p.rows(b.x),      p.rows(b.branch), p.engine.floats(b.norm_rstd),           p.rows(own.mlp.h),
           p.rows(own.mlp.x)};
 }
 
