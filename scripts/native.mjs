@@ -42,3 +42,5 @@ if (status !== 0)
       'from another machine or compiler, remove it.',
   );
 stamp(step, hash);
+// Configured without them, ctest knows no native tests, even where their program is still there.
+if (!tests) stamp('native tests', '');
