@@ -138,7 +138,8 @@ export const trainConfigSchema = z
       .optional(),
     /**
      * Texts, pictures and sounds that are generated while it trains, from beginnings of documents that it does not train on,
-     * into RUN/samples; the live page and the report show them. They take memory for a KV cache of one document.
+     * into RUN/samples; the live page and the report show them. They take memory for a KV cache of one document, and are
+     * of the weights of that step, not of their average (`ema_decay`).
      */
     samples: samplesSchema.prefault({}),
     /** Write TensorBoard event files into the run folder. */
