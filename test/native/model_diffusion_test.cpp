@@ -22,6 +22,15 @@ ModelConfig config_with(NormPlacement placement) {
   return config;
 }
 
+// Experts in every tower, each of which takes all of its tokens, so that no small step hands one to another.
+ModelConfig with_experts(ModelConfig config) {
+  Experts experts;
+  experts.count = 3;
+  experts.capacity_factor = 3;
+  config.experts = std::vector<Experts>(config.mlp.names.size(), experts);
+  return config;
+}
+
 // Images of 5, 1 and 8 patches in two of three documents; modality 1 has other tokens too.
 OwnedBatch batch_with_images(const ModelConfig& config, uint64_t seed = 1) {
   OwnedBatch batch = random_batch(config, {19, 30, 9}, seed);
@@ -59,8 +68,8 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
 
 class ModelDiffusion : public ::testing::TestWithParam<NormPlacement> {};
 
-TEST_P(ModelDiffusion, GradientsAreFiniteDifferences) {
-  const auto model = make_model(config_with(GetParam()));
+void check_gradients(const ModelConfig& config) {
+  const auto model = make_model(config);
   const TokenGroups groups = groups_of(*model, batch_with_images(model->config()));
   model->backward(groups, {}, kNoAbort);
   const std::vector<float> gradient = gradients(*model);
@@ -81,6 +90,12 @@ TEST_P(ModelDiffusion, GradientsAreFiniteDifferences) {
     std::copy(before.begin(), before.end(), w);
     EXPECT_NEAR((loss[1] - loss[0]) / (2 * step) / norm, 1, 4e-3) << weight.name << ", |g| = " << norm;
   }
+}
+
+TEST_P(ModelDiffusion, GradientsAreFiniteDifferences) { check_gradients(config_with(GetParam())); }
+
+TEST_P(ModelDiffusion, GradientsAreFiniteDifferencesWithExpertsToo) {
+  check_gradients(with_experts(config_with(GetParam())));
 }
 
 // An image counts once, however many patches it has.
@@ -229,7 +244,7 @@ TEST_P(ModelDiffusion, WithoutNoiseLatentsEnterAsTheyAre) {
   EXPECT_EQ(losses.diffusion_sum, 0);
 }
 
-TEST_P(ModelDiffusion, BitsDoNotDependOnThreadsOrCheckpointing) {
+void check_bits(const ModelConfig& config) {
   for (const std::string& name : backend_names())
     for (DType compute : {kF32, kBF16}) {
       std::vector<float> expected;
@@ -238,13 +253,19 @@ TEST_P(ModelDiffusion, BitsDoNotDependOnThreadsOrCheckpointing) {
         for (Checkpointing mode : {Checkpointing::kNone, Checkpointing::kAttention, Checkpointing::kBlock}) {
           Limits limits = kLimits;
           limits.checkpointing = mode;
-          const auto model = make_model(config_with(GetParam()), backend(name), compute, threads, limits);
+          const auto model = make_model(config, backend(name), compute, threads, limits);
           const Losses losses = model->backward(groups_of(*model, batch_with_images(model->config())), {}, kNoAbort);
           if (expected.empty()) loss = losses.loss, expected = gradients(*model);
           EXPECT_EQ(losses.loss, loss) << name;
           EXPECT_TRUE(same_bits(gradients(*model), expected)) << name << " " << dtype_name(compute) << " " << threads;
         }
     }
+}
+
+TEST_P(ModelDiffusion, BitsDoNotDependOnThreadsOrCheckpointing) { check_bits(config_with(GetParam())); }
+
+TEST_P(ModelDiffusion, BitsDoNotDependOnThreadsOrCheckpointingWithExpertsToo) {
+  check_bits(with_experts(config_with(GetParam())));
 }
 
 // Padding between groups changes no bit.
