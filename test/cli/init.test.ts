@@ -210,8 +210,27 @@ describe('what a folder holds', () => {
       { webdataset: [`${root}/**/*.tar`, `${root}/**/*.tar.gz`] },
       { parquet: `${root}/*.parquet`, columns: [{ text: 'caption' }, { image: 'image' }] },
     ]);
-    expect(notes.join('\n')).toMatch(/first line of .*c\.JSONL\.gz cannot be used: it has none of text, image, audio/);
+    expect(notes.join('\n')).toMatch(
+      /first line of .*c\.JSONL\.gz cannot be used: it has none of text, image, audio; its keys: content/,
+    );
     expect(notes.join('\n')).toMatch(/1 pictures or sounds lie there/);
+  });
+
+  test('captions beside pictures, and keys that are not read, are told once', async () => {
+    const root = join(folder, 'captions');
+    write(join(root, 'a.png'), png(1));
+    write(join(root, 'a.txt'), 'a caption');
+    write(join(root, 'notes.txt'), 'of no picture');
+    write(join(root, '1.jsonl'), '[{"text": "as it should be"}]\n');
+    write(join(root, '2.jsonl'), '{"file_name": "a.png", "text": "a caption"}\n');
+    write(join(root, '3.jsonl'), '{"file_name": "b.png", "text": "the same keys"}\n');
+    const { notes } = await detectSources(root);
+    expect(notes.filter((note) => note.startsWith('keys of'))).toEqual([
+      `keys of the first line of ${root}/2.jsonl: file_name, text; taken: text.`,
+    ]);
+    expect(notes.filter((note) => /WebDataset/.test(note))).toEqual([
+      expect.stringContaining(`1 of the text files have the name of a picture or sound, as ${root}/a.txt has`),
+    ]);
   });
 
   test('one file is a source by itself; pictures alone are not', async () => {

@@ -28,6 +28,8 @@ type Kind = keyof typeof ENDINGS;
 
 /** Files that are looked at, at most. */
 const MOST_FILES = 100_000;
+/** JSONL files whose first lines are looked at, at most. */
+const MOST_FIRST_LINES = 32;
 /** Bytes of the beginning of a file that are read. */
 const BEGINNING = 1 << 20;
 
@@ -53,7 +55,8 @@ export async function detectSources(where: string): Promise<DetectedData> {
     const patterns = info.isDirectory() ? patternsOf(where, kind, own) : own;
     notes.push(`${kind}: ${own.length} ${own.length === 1 ? 'file' : 'files'}, ${patterns.join(', ')}.`);
     const source = { [kind]: patterns.length === 1 ? patterns[0] : patterns };
-    if (kind === 'jsonl') notes.push(...jsonlNotes(own[0]!));
+    if (kind === 'jsonl') notes.push(...jsonlNotes(own.slice(0, MOST_FIRST_LINES)));
+    if (kind === 'text') notes.push(...captionNotes(own, files));
     sources.push(kind === 'parquet' ? { ...source, columns: await parquetColumns(own[0]!, notes) } : source);
   }
   const loose = files.filter((file) => kindOf(file) === 'loose').length;
@@ -65,7 +68,9 @@ export async function detectSources(where: string): Promise<DetectedData> {
     throw new MotError('ERR_DATA', `nothing in ${where} can be a source: ${hint}.`);
   }
   if (loose > 0)
-    notes.push(`${loose} pictures or sounds lie there as files: they are read where a line of a .jsonl names them.`);
+    notes.push(
+      `${loose} pictures or sounds lie there as files: they are read where a line of a .jsonl names them, as [{"text": "a caption"}, {"image": "a.png"}] does.`,
+    );
   return { sources, notes };
 }
 
@@ -102,24 +107,52 @@ function patternsOf(folder: string, kind: Kind, files: readonly string[]): strin
   return [...patterns].map(([ending, deeper]) => path.join(folder, deeper ? '**' : '', `*${ending}`));
 }
 
-/** What is wrong with the first line of a JSONL file. */
-function jsonlNotes(file: string): string[] {
+/** What is wrong with the first lines of JSONL files, each thing once, and the keys of theirs that are not read. */
+function jsonlNotes(files: readonly string[]): string[] {
+  const notes = new Map<string, string>();
+  for (const file of files) {
+    const found = firstLineOf(file);
+    if (found && !notes.has(found.what)) notes.set(found.what, found.note);
+  }
+  return [...notes.values()];
+}
+
+function firstLineOf(file: string): { what: string; note: string } | undefined {
   let bytes: Buffer;
   try {
     bytes = beginning(file);
   } catch (error) {
-    return [`${file} cannot be read: ${(error as Error).message}.`];
+    const { message } = error as Error;
+    return { what: message, note: `${file} cannot be read: ${message}.` };
   }
   const lines = bytes.toString('utf8').split('\n');
   // The last one may be cut.
   const line = (lines.length > 1 ? lines.slice(0, -1) : lines).find((text) => text.trim() !== '');
-  if (line === undefined) return [];
+  if (line === undefined) return undefined;
   const item = jsonItem(line, {});
-  return isSkip(item)
-    ? [
-        `the first line of ${file} cannot be used: ${item.reason}. Lines are {"text": ...}, {"image": PATH}, {"audio": PATH} or lists of these.`,
-      ]
-    : [];
+  if (isSkip(item))
+    return {
+      what: item.reason,
+      note: `the first line of ${file} cannot be used: ${item.reason}. Lines are {"text": ...}, {"image": PATH}, {"audio": PATH} or lists of these.`,
+    };
+  const keys = Object.keys(JSON.parse(line) as object);
+  const taken = keys.filter((key) => ['text', 'image', 'audio'].includes(key));
+  // A list of segments or `{segments, key}` has no such keys; what else stands there is no mistake of a beginner's.
+  if (taken.length === 0 || taken.length === keys.length) return undefined;
+  const what = `${keys.join(', ')}; taken: ${taken.join(', ')}`;
+  return { what, note: `keys of the first line of ${file}: ${what}.` };
+}
+
+/** Captions beside pictures and sounds: as text files they would be documents without them. */
+function captionNotes(texts: readonly string[], files: readonly string[]): string[] {
+  const stem = (file: string): string => file.slice(0, -path.extname(file).length);
+  const media = new Set(files.filter((file) => kindOf(file) === 'loose').map(stem));
+  const captions = texts.filter((file) => media.has(stem(file)));
+  if (captions.length === 0) return [];
+  const folder = path.dirname(captions[0]!);
+  return [
+    `${captions.length} of the text files have the name of a picture or sound, as ${captions[0]!} has, but are documents without it: to join them make a WebDataset of the folder (tar -cf ${path.basename(folder)}.tar --sort=name ${folder}) and take the text source out.`,
+  ];
 }
 
 /** The first bytes of a file, unpacked. */

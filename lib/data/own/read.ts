@@ -105,6 +105,13 @@ function readWholeFile(file: string, limits: OwnOptions['limits']): Item | Skip 
   }
 }
 
+/** The first keys of an object, short enough for a message. */
+function keysOf(object: object): string {
+  const keys = Object.keys(object);
+  const shown = keys.slice(0, 8).map((key) => key.slice(0, 40));
+  return keys.length === 0 ? 'none' : shown.join(', ') + (keys.length > shown.length ? ', ...' : '');
+}
+
 /** A document of a JSON line; or of a value: a segment, a list of them, or `{segments, key}`. */
 export function jsonItem(text: string, place: Item['place'], own: readonly string[] = []): Item | Skip {
   let value: unknown;
@@ -127,7 +134,8 @@ export function jsonItem(text: string, place: Item['place'], own: readonly strin
     const kinds = ['text', 'image', 'audio', ...own];
     if (!isObject(part)) return { place, reason: `${where} is not an object with ${kinds.join(' or ')}` };
     const known = Object.entries(part).filter(([name]) => kinds.includes(name));
-    if (known.length === 0) return { place, reason: `${where} has none of ${kinds.join(', ')}` };
+    if (known.length === 0)
+      return { place, reason: `${where} has none of ${kinds.join(', ')}; its keys: ${keysOf(part)}` };
     for (const [name, content] of known) {
       if (own.includes(name)) {
         segments.push({ own: { modality: name, value: content } });
