@@ -80,12 +80,14 @@ async function describe(what: string, overrides: string[], flags: DescribeFlags)
   const { flopsPerToken } = await import('../model/flops.js');
   const { trainingMemory } = await import('../model/fit.js');
   const { parameterCount } = await import('../model/parameters.js');
+  const { lrScales } = await import('../train/rates.js');
   const { machineMemory } = await import('../machine.js');
   const { resourceWarnings } = await import('../train/resources.js');
   const { config, model } = await readJob(what, overrides);
   const { train } = config;
   const size = Model.describe(model, modelOptions(config));
   const { tensors, plan, arenaBytes } = size;
+  if (train.rates) lrScales(model, tensors, train.rates, { what: 'train.rates', code: 'ERR_CONFIG' });
   const parameters = parameterCount(model, tensors);
   // As if every packed sequence were one document: at most this much attention.
   const flops = flopsPerToken(model, (train.seq_len + 1) / 2);

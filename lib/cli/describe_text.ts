@@ -1,5 +1,6 @@
 import { hasOwnNorms, PARTS, towersOf, type ModelConfig, type PartOrNorms } from '../config/model_config.js';
 import type { Preset } from '../config/presets.js';
+import type { Rate } from '../config/rates.js';
 import type { RunConfig } from '../config/run_config.js';
 import type { MachineMemory } from '../machine.js';
 import type { Fit, TrainingMemory } from '../model/fit.js';
@@ -64,7 +65,19 @@ export function descriptionLines(description: Description): string[] {
 function settings(what: string, model: ModelConfig, train: RunConfig['train']): string[] {
   const { d_model, n_layers, n_heads, n_kv_heads, head_dim, ffn_dim, vocab, modalities } = model;
   const heads = n_kv_heads === n_heads ? `${n_heads}` : `${n_heads} (keys and values: ${n_kv_heads})`;
-  const { lr, schedule, min_lr_ratio, warmup_steps, beta1, beta2, eps, weight_decay, clip, ema_decay } = train;
+  const {
+    lr,
+    schedule,
+    min_lr_ratio,
+    warmup_steps,
+    beta1,
+    beta2,
+    eps,
+    weight_decay,
+    clip,
+    ema_decay,
+    rates = [],
+  } = train;
   const end = schedule === 'constant' ? '' : ` to ${short(lr * min_lr_ratio)}`;
   const { diffusion, experts = {} } = model;
   return [
@@ -91,10 +104,17 @@ function settings(what: string, model: ModelConfig, train: RunConfig['train']): 
         `${number(train.steps)} steps of ${train.sequences} x ${train.seq_len} tokens, ${train.micro_sequences} at once`,
       ],
       ['  rate', `${warmup_steps} steps of warm-up to ${short(lr)}, ${schedule}${end}`],
+      ...(rates.length > 0 ? [['  rates by place', rates.map(rateText).join('; ')]] : []),
       ['  AdamW', `betas ${beta1}, ${beta2}, eps ${short(eps)}, weight decay ${weight_decay}, clip ${clip}`],
       ...(ema_decay === undefined ? [] : [['  averaged weights', `decay ${ema_decay}`]]),
     ]),
   ];
+}
+
+/** `text mlp at 0.1 of lr`, `self_attn frozen`. */
+function rateText({ tower, part, scale }: Rate): string {
+  const place = [tower, part].filter((name) => name !== undefined).join(' ') || 'all';
+  return `${place} ${scale === 0 ? 'frozen' : `at ${short(scale)} of lr`}`;
 }
 
 function parameterLines(model: ModelConfig, count: ParameterCount): string[] {

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { CHECKPOINTING } from './checkpointing.js';
+import { ratesSchema } from './rates.js';
 import { SCHEDULES } from './schedules.js';
 
 const CHECKPOINT_COPY = ['auto', 'always', 'never'] as const;
@@ -71,6 +72,11 @@ export const trainConfigSchema = z
     schedule: z.enum(SCHEDULES).default('cosine'),
     /** Of `wsd`: the share of the steps after the warm-up in which the learning rate falls. */
     decay_share: z.number().gt(0).max(1).default(0.1),
+    /**
+     * Learning rates by tower and part, each a share of `lr`; later entries win, and what none names has `lr` itself. A scale
+     * of 0 freezes: `[{ scale: 0 }, { tower: speech, scale: 1 }]` trains the tower `speech` alone. Default: `lr` for all.
+     */
+    rates: ratesSchema.optional(),
     /** AdamW's decay of the first moment. */
     beta1: z.number().min(0).lt(1).default(0.9),
     /** AdamW's decay of the second moment. */

@@ -91,6 +91,15 @@ const adamwSchema = z.strictObject({
    * `ema`. Default: the average stays as it is.
    */
   emaDecay: z.number().min(0).max(1).optional(),
+  /**
+   * Learning rate of each tensor as a share of `lr`, in the order of `Model.tensors`. 0: frozen, that is, neither updated
+   * nor decayed, and its gradient does not count in the global norm. Default: 1 for all.
+   */
+  lrScales: z
+    .array(z.number().min(0))
+    .readonly()
+    .transform((scales) => Float64Array.from(scales))
+    .optional(),
 });
 
 /** Options of AdamW; `lr` and `step` have no default. */

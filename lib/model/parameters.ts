@@ -1,4 +1,5 @@
 import { hasOwnNorms, PARTS, towersOf, type ModelConfig, type Part, type PartOrNorms } from '../config/model_config.js';
+import type { OUTER_PARTS } from '../config/rates.js';
 import type { TensorShape } from './model.js';
 
 /** Numbers of weights. */
@@ -14,12 +15,6 @@ export interface ParameterCount {
   /** What a token of each modality meets, of experts as many as it goes to in the mean: its own towers, and embedding and head, or, of a patch, the diffusion's. */
   active: Record<string, number>;
 }
-
-const EMBEDDING = 'embed_tokens.weight';
-const HEAD = 'lm_head.weight';
-
-/** Weights that patches do not meet; those of diffusion (patches in and out, timesteps) only patches do. */
-const OF_TOKENS: ReadonlySet<string> = new Set([EMBEDDING, HEAD]);
 
 /** Counts the weights of a model by place. `tensors`: those of `Model.describe`. */
 export function parameterCount(config: ModelConfig, tensors: readonly TensorShape[]): ParameterCount {
@@ -38,10 +33,10 @@ export function parameterCount(config: ModelConfig, tensors: readonly TensorShap
     const size = shape.reduce((product, length) => product * length, 1);
     count.total += size;
     const place = placeOf(name, ownNorms);
-    if (name === EMBEDDING) count.embedding += size;
-    else if (name === HEAD) count.head += size;
+    if (place.part === 'embed_tokens') count.embedding += size;
+    else if (place.part === 'lm_head') count.head += size;
     else count.nonEmbedding += size;
-    if (place) {
+    if (place.tower !== undefined) {
       const sizes = (count.towers[place.tower] ??= {
         self_attn: 0,
         mlp: 0,
@@ -51,10 +46,12 @@ export function parameterCount(config: ModelConfig, tensors: readonly TensorShap
       sizes[place.part] = sizes[place.part]! + size;
     }
     config.modalities.forEach((modality, m) => {
-      const met = place
-        ? towersByPart[place.part]![m] === place.tower
-        : OF_TOKENS.has(name) === (modality !== config.diffusion?.modality);
-      if (met) count.active[modality]! += size * (place ? shareOfExpert(config, name, place.tower) : 1);
+      // Patches meet neither embedding nor head, and only they meet the diffusion's weights.
+      const met =
+        place.tower !== undefined
+          ? towersByPart[place.part]![m] === place.tower
+          : (place.part === 'diffusion') === (modality === config.diffusion?.modality);
+      if (met) count.active[modality]! += size * (place.tower ? shareOfExpert(config, name, place.tower) : 1);
     });
   }
   return count;
@@ -67,11 +64,16 @@ function shareOfExpert(config: ModelConfig, name: string, tower: string): number
   return (experts.routing === 'token_choice' ? experts.top_k : experts.capacity_factor) / experts.count;
 }
 
-/** Tower and part of a weight; undefined for those outside layers. Norms of a branch may have towers of their own. */
-function placeOf(name: string, ownNorms: boolean): { tower: string; part: PartOrNorms } | undefined {
+/** Where a weight is: part and tower, or one of the parts that have no towers. */
+export type WeightPlace =
+  { tower: string; part: PartOrNorms } | { tower?: undefined; part: (typeof OUTER_PARTS)[number] };
+
+/** Tower and part of a weight. `ownNorms`: whether the norms of the branches have towers of their own. */
+export function placeOf(name: string, ownNorms: boolean): WeightPlace {
   const [first, second, third, fourth] = name.split('.');
   if (first === 'norm') return { tower: second!, part: 'final' };
-  if (first !== 'layers') return undefined;
+  if (first === 'embed_tokens' || first === 'lm_head') return { part: first };
+  if (first !== 'layers') return { part: 'diffusion' };
   if (ownNorms && (fourth === 'attention_norm' || fourth === 'ffn_norm')) return { tower: third!, part: 'norms' };
   return { tower: third!, part: fourth === 'mlp' || fourth === 'ffn_norm' ? 'mlp' : 'self_attn' };
 }

@@ -128,6 +128,8 @@ export interface NativeAdamW {
   step: number;
   /** Decay of the average of the weights at this update; absent: it stays as it is. */
   emaDecay?: number | undefined;
+  /** Learning rate of each tensor as a share of lr, in the order of tensors(); 0: frozen. Absent: 1 for all. */
+  lrScales?: Float64Array | undefined;
 }
 
 /** What a step's loss and gradient norm may be at most, for the step to change anything; Infinity: no limit. */

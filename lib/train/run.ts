@@ -20,6 +20,7 @@ import { isStep, type MetricsLine } from './metrics.js';
 import { silent, type Progress } from './progress.js';
 import { StepProfiler, type OpSummary } from './profile.js';
 import { datasetFolder } from './prepared.js';
+import { lrScales } from './rates.js';
 import { resourceWarnings } from './resources.js';
 import { openRunFolder } from './run_folder.js';
 import { TrainingSamples } from './samples.js';
@@ -81,11 +82,13 @@ export async function runTraining(config: RunConfig, options: RunOptions = {}): 
   const { train } = config;
   const modelConfig = modelForDataset(config, manifest);
   checkKeepBest(train.keep_best, manifest);
+  const size = Model.describe(modelConfig, modelOptions(config));
+  const scales =
+    train.rates && lrScales(modelConfig, size.tensors, train.rates, { what: 'train.rates', code: 'ERR_CONFIG' });
   const averages = train.ema_decay !== undefined;
   const resolved = { ...config, model: modelConfig };
   const say = (sentence: string): void => progress.say(sentence);
   const folder = openRunFolder(config.out, { ...resolved }, manifest.fingerprint, resume, say);
-  const size = Model.describe(modelConfig, modelOptions(config));
   for (const warning of resourceWarnings(config, size)) say(`warning: ${warning}`);
   const best = train.keep_best === undefined ? undefined : new BestMetric(train.keep_best);
   for (const line of folder.lines) best?.add(line);
@@ -188,6 +191,7 @@ export async function runTraining(config: RunConfig, options: RunOptions = {}): 
         weightDecay: train.weight_decay,
         clip: train.clip,
         emaDecay: train.ema_decay,
+        lrScales: scales,
         validateEvery: train.validate_every,
         checkpointEvery: train.checkpoint_every,
         anomaly: train.anomaly,

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { parseWith } from '../config/parse.js';
+import { ratesSchema } from '../config/rates.js';
 import { SCHEDULES } from '../config/schedules.js';
 import { packDocuments, type CountedBatch } from '../data/packer.js';
 import { MotError } from '../errors.js';
@@ -7,6 +8,7 @@ import type { Document } from '../model/batch.js';
 import type { Model } from '../model/model.js';
 import { MetricsHook, type OnMetrics } from './hook.js';
 import type { StepMetrics } from './metrics.js';
+import { lrScales } from './rates.js';
 import { trainStep } from './trainer.js';
 
 const count = z.int().min(1);
@@ -31,6 +33,8 @@ const trainOptionsSchema = z
     schedule: z.enum(SCHEDULES).default('cosine'),
     /** Of `wsd`: the share of the steps after the warm-up in which the learning rate falls. Default 0.1. */
     decayShare: z.number().gt(0).max(1).default(0.1),
+    /** Learning rates by tower and part, as `train.rates` of a run config. Default: `lr` for all. */
+    rates: ratesSchema.optional(),
     /** AdamW. Defaults 0.9, 0.95, 1e-8, 0.1. */
     beta1: z.number().min(0).lt(1).default(0.9),
     beta2: z.number().min(0).lt(1).default(0.95),
@@ -86,8 +90,10 @@ export async function* train(
   const microSequences = Array.from({ length: sequences }, (_, i) => sequences - i).find(
     (size) => size <= atOnce && sequences % size === 0,
   )!;
+  const scales =
+    settings.rates && lrScales(model.config, model.tensors(), settings.rates, { what: 'rates', code: 'ERR_ARGUMENT' });
   const state = { step: settings.startStep, skipped: 0, cursor: 0 };
-  const trainer = { model, modalities: model.config.modalities, settings, state };
+  const trainer = { model, modalities: model.config.modalities, settings: { ...settings, lrScales: scales }, state };
   const batches = packDocuments(documents, { sequences, seqLen, microSequences });
   const hook = onMetrics && new MetricsHook(onMetrics, (sentence) => process.emitWarning(sentence));
   const began = performance.now();

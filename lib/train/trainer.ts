@@ -20,6 +20,8 @@ export interface UpdateSettings extends Schedule {
   clip: number;
   /** Default: weights are not averaged. */
   emaDecay?: number | undefined;
+  /** Learning rate of each tensor as a share of that of the schedule. Default: 1 for all. */
+  lrScales?: readonly number[] | undefined;
 }
 
 /** Settings of the loop. */
@@ -154,11 +156,11 @@ export async function trainStep(
   const step = state.step + 1;
   const lr = learningRate(settings, step);
   const began = performance.now();
-  const { beta1, beta2, eps, weightDecay, clip } = settings;
+  const { beta1, beta2, eps, weightDecay, clip, lrScales } = settings;
   // Adam's bias correction counts the updates made, so a skipped step does not count; likewise the average's warm-up.
   const update = step - state.skipped;
   const emaDecay = settings.emaDecay === undefined ? undefined : emaDecayAt(settings.emaDecay, update);
-  const optimizer = { lr, beta1, beta2, eps, weightDecay, clip, step: update, emaDecay };
+  const optimizer = { lr, beta1, beta2, eps, weightDecay, clip, step: update, emaDecay, lrScales };
   const result = await model.step(batch.microBatches, optimizer, options);
   const seconds = (performance.now() - began) / 1000;
   const tokens = batch.microBatches.reduce((sum, micro) => sum + micro.token.length, 0);

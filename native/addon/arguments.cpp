@@ -182,6 +182,8 @@ AdamwOptions to_adamw(const Napi::Value& value) {
   options.step = to_integer(get(o, "step"), "adamw.step", 1, int64_t{1} << 53);
   if (const Napi::Value decay = o.Get("emaDecay"); !decay.IsUndefined())
     options.ema_decay = to_number(decay, "adamw.emaDecay");
+  if (const Napi::Value scales = o.Get("lrScales"); !scales.IsUndefined())
+    options.lr_scales = copy_typed_array<double>(scales, "adamw.lrScales", napi_float64_array, "a Float64Array");
   return options;
 }
 

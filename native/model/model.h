@@ -53,13 +53,17 @@ struct AdamwOptions {
   double lr, beta1, beta2, eps, weight_decay;
   double clip;   // global gradient norm; <= 0: no clipping
   int64_t step;  // from 1
+  // Of each tensor, in the order of weights(): its learning rate as a share of lr. 0: frozen, that is, neither updated
+  // nor decayed, and its gradient is not part of the norm. Empty: 1 for all. Another number of them:
+  // Error("ERR_ARGUMENT").
+  std::vector<double> lr_scales = {};
   // Of the average of the weights, which then takes the weights that this update gives: ema += (1 - ema_decay) *
   // (weight - ema). Needs limits.ema. Absent: the average stays as it is.
   std::optional<double> ema_decay = std::nullopt;
 };
 
 struct OptimizerResult {
-  double grad_norm;  // before clipping
+  double grad_norm;  // of all tensors that are not frozen, before clipping
   bool applied;      // false: the norm was not finite or too large, nothing was changed
 };
 
@@ -124,9 +128,9 @@ class Model {
   void backward_from(const TokenGroups& groups, const int32_t* positions, int64_t count, Output output,
                      const float* gradient, const AbortFlag& abort);
 
-  // Clips by the global norm and applies AdamW to all weights; gradients are left (call zero_gradients before the next
-  // accumulation). A norm that is not finite or over max_norm changes nothing, the average of the
-  // weights neither.
+  // Clips by the global norm and applies AdamW to all weights that are not frozen; gradients are left (call
+  // zero_gradients before the next accumulation). A norm that is not finite or over max_norm changes nothing, the
+  // average of the weights neither.
   OptimizerResult adamw(const AdamwOptions& options, double max_norm = std::numeric_limits<double>::infinity());
 
   // With a KV cache (limits.kv_slots > 0): groups made with KvAddress. Writes the keys and values of these tokens into

@@ -58,30 +58,68 @@ Losses backward(Pass& pass, const Totals& totals) {
 Optimizer::Optimizer(const WeightList& list) {
   for (const WeightInfo& weight : list.all())
     ranges_.push_back({weight.offset, weight.offset + weight.count, weight.decay ? 1 : 0});
+  set_scales({});
 }
 
-OptimizerResult Optimizer::step(const Engine& e, const AdamwOptions& options, double max_norm) const {
+void Optimizer::set_scales(const std::vector<double>& scales) {
+  if (!scales.empty() && scales.size() != ranges_.size())
+    throw errorf("ERR_ARGUMENT", "[model] expected lr_scales to have one value for each of %zu tensors, got %zu",
+                 ranges_.size(), scales.size());
+  groups_.clear();
+  trained_.clear();
+  bool follows = false;  // the tensor before is trained
+  for (size_t i = 0; i < ranges_.size(); i++) {
+    const double scale = scales.empty() ? 1 : scales[i];
+    const AdamwRange& range = ranges_[i];
+    if (scale == 0) {
+      follows = false;
+      continue;
+    }
+    auto group = std::find_if(groups_.begin(), groups_.end(), [&](const Group& g) { return g.scale == scale; });
+    if (group == groups_.end()) group = groups_.insert(groups_.end(), Group{scale, {}});
+    group->ranges.push_back(range);
+    // The gap between two tensors is zero.
+    if (follows)
+      trained_.back().end = range.end;
+    else
+      trained_.push_back({range.begin, range.end});
+    follows = true;
+  }
+  scales_ = scales;
+}
+
+double Optimizer::gradient_norm(const Engine& e) const {
+  double total = 0;
+  for (const Span& span : trained_) {
+    double sum_of_squares = 0;
+    e.run(&OpTable::grad_norm, GradNorm{.grad = e.floats(e.buffers.gradients) + span.begin,
+                                        .count = span.end - span.begin,
+                                        .sum_of_squares = &sum_of_squares});
+    total += sum_of_squares;
+  }
+  return std::sqrt(total);
+}
+
+OptimizerResult Optimizer::step(const Engine& e, const AdamwOptions& options, double max_norm) {
   if (options.ema_decay && !e.ema)
     throw errorf("ERR_UNSUPPORTED", "[model] expected a model created with ema to average its weights");
-  double sum_of_squares = 0;
-  e.run(
-      &OpTable::grad_norm,
-      GradNorm{.grad = e.floats(e.buffers.gradients), .count = e.list.flat_count(), .sum_of_squares = &sum_of_squares});
-  const double norm = std::sqrt(sum_of_squares);
+  if (options.lr_scales != scales_) set_scales(options.lr_scales);
+  const double norm = gradient_norm(e);
   if (!std::isfinite(norm) || norm > max_norm) return {norm, false};
-  e.run(&OpTable::adamw, Adamw{.weight = e.floats(e.buffers.weights),
-                               .grad = e.floats(e.buffers.gradients),
-                               .m = e.floats(e.buffers.m),
-                               .v = e.floats(e.buffers.v),
-                               .ranges = ranges_.data(),
-                               .range_count = static_cast<int64_t>(ranges_.size()),
-                               .lr = options.lr,
-                               .beta1 = options.beta1,
-                               .beta2 = options.beta2,
-                               .eps = options.eps,
-                               .weight_decay = options.weight_decay,
-                               .grad_scale = options.clip > 0 ? std::min(1.0, options.clip / (norm + 1e-6)) : 1.0,
-                               .step = options.step});
+  for (const Group& group : groups_)
+    e.run(&OpTable::adamw, Adamw{.weight = e.floats(e.buffers.weights),
+                                 .grad = e.floats(e.buffers.gradients),
+                                 .m = e.floats(e.buffers.m),
+                                 .v = e.floats(e.buffers.v),
+                                 .ranges = group.ranges.data(),
+                                 .range_count = static_cast<int64_t>(group.ranges.size()),
+                                 .lr = options.lr * group.scale,
+                                 .beta1 = options.beta1,
+                                 .beta2 = options.beta2,
+                                 .eps = options.eps,
+                                 .weight_decay = options.weight_decay,
+                                 .grad_scale = options.clip > 0 ? std::min(1.0, options.clip / (norm + 1e-6)) : 1.0,
+                                 .step = options.step});
   if (options.ema_decay)
     e.run(&OpTable::ema, Ema{.average = e.floats(e.buffers.ema),
                              .value = e.floats(e.buffers.weights),

@@ -178,6 +178,9 @@ describe('describe', () => {
     const averaging = mot('describe', config(`${model}${data}`), 'train.ema_decay=0.999').stdout;
     expect(averaging).toMatch(/^ {2}averaged weights +decay 0\.999$/m);
     expect(averaging).toMatch(/^ {2}averaged weights +\d[\d.]+ .B /m);
+    const rates = 'train.rates=[{ scale: 0 }, { tower: text, part: mlp, scale: 0.1 }]';
+    const scaled = mot('describe', config(`${model}${data}`), rates).stdout;
+    expect(scaled).toMatch(/^ {2}rates by place +all frozen; text mlp at 0\.1 of lr$/m);
   });
 
   test('a preset with overrides, larger than any machine that tests run on', () => {
