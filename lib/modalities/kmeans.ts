@@ -1,5 +1,6 @@
 import { randomKey, randomUniform } from './random.js';
 import { MotError } from '../errors.js';
+import { pass, runHere, shared, sharedFloat64, type Loop, type Steps } from './training_steps.js';
 
 /*
  * k-means and nearest-code search for vectors whose first coordinates carry most of the variance (see rotation.ts).
@@ -166,43 +167,48 @@ export interface Kmeans {
 
 /** k-means++ start, then Lloyd's iterations. Deterministic. `vectors` [n, d], n >= 1. */
 export function kmeans(vectors: Float64Array, dim: number, options: KmeansOptions): Kmeans {
+  return runHere(kmeansSteps(vectors, dim, options));
+}
+
+/** kmeans() as steps; `vectors` in shared memory where other threads take part. */
+export function* kmeansSteps(vectors: Float64Array, dim: number, options: KmeansOptions): Steps<Kmeans> {
   const { codes: count, iterations = 20, seed = 0 } = options;
   const n = vectors.length / dim;
   if (!Number.isInteger(n) || n < 1 || !Number.isInteger(count) || count < 1) {
     throw new MotError('ERR_ARGUMENT', `kmeans: expected at least one vector of ${dim} numbers and at least one code`);
   }
   const weights = options.weights ?? new Float64Array(n).fill(1);
-  const codes = plusPlus(vectors, weights, dim, count, seed);
-  const assignment = new Int32Array(n).fill(-1);
-  const distance = new Float64Array(n);
+  const codes = yield* plusPlus(vectors, weights, dim, count, seed);
+  const assignment = new Int32Array(new SharedArrayBuffer(4 * n)).fill(-1);
+  const distance = sharedFloat64(n);
   for (let iteration = 0; ; iteration++) {
-    const changed = assign(vectors, dim, codes, assignment, distance);
-    if (changed === 0 || iteration === iterations) return { codes, assignment };
+    const safe = quarterOfNearestGap(codes, dim);
+    const changed = yield* pass('assignCodes', assignCodes, { vectors, dim, codes, safe, assignment, distance }, n);
+    if (changed === 0 || iteration === iterations) {
+      return { codes: Float32Array.from(codes), assignment: Int32Array.from(assignment) };
+    }
     moveToMeans(vectors, weights, dim, codes, assignment, distance);
   }
 }
 
 /** k-means++: each next code is a vector drawn in proportion to its weight and squared distance from the codes so far. */
-function plusPlus(
+function* plusPlus(
   vectors: Float64Array,
   weights: Float64Array,
   dim: number,
   count: number,
   seed: number,
-): Float32Array {
+): Steps<Float32Array> {
   const n = vectors.length / dim;
   const key = randomKey(seed, 'kmeans++');
-  const codes = new Float32Array(count * dim);
-  const distance = new Float64Array(n).fill(Infinity);
+  const codes = new Float32Array(new SharedArrayBuffer(4 * count * dim));
+  const distance = shared(new Float64Array(n).fill(Infinity));
   let chosen = Math.floor(randomUniform(key, 0) * n);
   for (let code = 0; code < count; code++) {
     codes.set(vectors.subarray(chosen * dim, (chosen + 1) * dim), code * dim);
+    yield* pass('nearerCode', nearerCode, { vectors, dim, codes, code, distance }, n);
     let total = 0;
-    for (let i = 0; i < n; i++) {
-      const d = squaredDistance(vectors, i * dim, codes, code * dim, dim, distance[i]!);
-      if (d < distance[i]!) distance[i] = d;
-      total += weights[i]! * distance[i]!;
-    }
+    for (let i = 0; i < n; i++) total += weights[i]! * distance[i]!;
     let left = randomUniform(key, code + 1) * total;
     chosen = 0;
     while (chosen < n - 1 && (left -= weights[chosen]! * distance[chosen]!) >= 0) chosen++;
@@ -210,30 +216,51 @@ function plusPlus(
   return codes;
 }
 
-/** Gives every vector its nearest code; returns how many changed. */
-function assign(
-  vectors: Float64Array,
-  dim: number,
-  codes: Float32Array,
-  assignment: Int32Array,
-  distance: Float64Array,
-): number {
-  const search = new CodeSearch(codes, dim);
-  const safe = quarterOfNearestGap(codes, dim);
-  let changed = 0;
-  for (let i = 0; i < assignment.length; i++) {
-    const old = assignment[i]!;
-    if (old >= 0) {
-      distance[i] = squaredDistance(vectors, i * dim, codes, old * dim, dim, Infinity);
-      // Nearer than half the way to the next code: no other can be nearer.
-      if (distance[i]! < safe[old]!) continue;
+/** A loop over vectors: squared distances [n] become those from `code` where that is nearer. */
+export function nearerCode(task: {
+  vectors: Float64Array;
+  dim: number;
+  codes: Float32Array;
+  code: number;
+  distance: Float64Array;
+}): Loop {
+  const { vectors, dim, codes, code, distance } = task;
+  return (begin, end) => {
+    for (let i = begin; i < end; i++) {
+      const d = squaredDistance(vectors, i * dim, codes, code * dim, dim, distance[i]!);
+      if (d < distance[i]!) distance[i] = d;
     }
-    const code = search.nearest(vectors, i * dim, old);
-    distance[i] = search.distance;
-    if (code !== old) changed++;
-    assignment[i] = code;
-  }
-  return changed;
+    return 0;
+  };
+}
+
+/** A loop over vectors: gives each its nearest code; counts those that changed. `safe`: of quarterOfNearestGap(). */
+export function assignCodes(task: {
+  vectors: Float64Array;
+  dim: number;
+  codes: Float32Array;
+  safe: Float64Array;
+  assignment: Int32Array;
+  distance: Float64Array;
+}): Loop {
+  const { vectors, dim, codes, safe, assignment, distance } = task;
+  const search = new CodeSearch(codes, dim);
+  return (begin, end) => {
+    let changed = 0;
+    for (let i = begin; i < end; i++) {
+      const old = assignment[i]!;
+      if (old >= 0) {
+        distance[i] = squaredDistance(vectors, i * dim, codes, old * dim, dim, Infinity);
+        // Nearer than half the way to the next code: no other can be nearer.
+        if (distance[i]! < safe[old]!) continue;
+      }
+      const code = search.nearest(vectors, i * dim, old);
+      distance[i] = search.distance;
+      if (code !== old) changed++;
+      assignment[i] = code;
+    }
+    return changed;
+  };
 }
 
 /** For each code, (half the distance to the nearest other code) squared. */

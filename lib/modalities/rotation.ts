@@ -1,3 +1,5 @@
+import { BLOCK, pass, runHere, sharedFloat64, type Loop, type Steps } from './training_steps.js';
+
 /*
  * Principal axes. Distances do not change under a rotation, but after it the first coordinates hold most of the
  * variance, so that a search can drop most candidates by a few of them.
@@ -13,24 +15,61 @@ export interface Rotation {
 
 /** Principal axes of `vectors` [n, d]. */
 export function principalAxes(vectors: Float64Array, dim: number): Rotation {
+  return runHere(principalAxesSteps(vectors, dim));
+}
+
+/** principalAxes() as steps; `vectors` in shared memory where other threads take part. */
+export function* principalAxesSteps(vectors: Float64Array, dim: number): Steps<Rotation> {
   const n = vectors.length / dim;
-  const mean = new Float64Array(dim);
+  const mean = sharedFloat64(dim);
   for (let i = 0; i < n; i++) for (let a = 0; a < dim; a++) mean[a]! += vectors[i * dim + a]! / n;
-  const covariance = new Float64Array(dim * dim);
-  const centred = new Float64Array(dim);
-  for (let i = 0; i < n; i++) {
-    for (let a = 0; a < dim; a++) centred[a] = vectors[i * dim + a]! - mean[a]!;
-    for (let a = 0; a < dim; a++) {
-      const value = centred[a]!;
-      for (let b = 0; b <= a; b++) covariance[a * dim + b]! += value * centred[b]!;
-    }
-  }
+  const covariance = sharedFloat64(dim * dim);
+  yield* pass('covarianceRows', covarianceRows, { vectors, dim, mean, covariance }, dim, n > BLOCK ? 16 : dim);
   for (let a = 0; a < dim; a++) for (let b = 0; b < a; b++) covariance[b * dim + a] = covariance[a * dim + b]!;
   const { values, rows } = symmetricEigen(covariance, dim);
   const order = Array.from({ length: dim }, (_, i) => i).sort((a, b) => values[b]! - values[a]! || a - b);
   const basis = new Float32Array(dim * dim);
   order.forEach((from, to) => basis.set(rows.subarray(from * dim, (from + 1) * dim), to * dim));
   return { mean: Float32Array.from(mean), basis };
+}
+
+/** A loop over rows of the lower triangle of n times the covariance [d, d]. */
+export function covarianceRows(task: {
+  vectors: Float64Array;
+  dim: number;
+  mean: Float64Array;
+  covariance: Float64Array;
+}): Loop {
+  const { vectors, dim, mean, covariance } = task;
+  const centred = new Float64Array(dim);
+  return (begin, end) => {
+    for (let at = 0; at < vectors.length; at += dim) {
+      for (let a = 0; a < end; a++) centred[a] = vectors[at + a]! - mean[a]!;
+      for (let a = begin; a < end; a++) {
+        const value = centred[a]!;
+        for (let b = 0; b <= a; b++) covariance[a * dim + b]! += value * centred[b]!;
+      }
+    }
+    return 0;
+  };
+}
+
+/** All of `vectors` [n, d] rotated, in shared memory; those as well where other threads take part. */
+export function* rotateSteps(rotation: Rotation, vectors: Float64Array): Steps<Float64Array> {
+  const dim = rotation.mean.length;
+  const rotated = sharedFloat64(vectors.length);
+  yield* pass('rotateVectors', rotateVectors, { rotation, vectors, rotated }, vectors.length / dim);
+  return rotated;
+}
+
+/** A loop over vectors. */
+export function rotateVectors(task: { rotation: Rotation; vectors: Float64Array; rotated: Float64Array }): Loop {
+  const { rotation, vectors, rotated } = task;
+  const dim = rotation.mean.length;
+  return (begin, end) => {
+    for (let at = begin * dim; at < end * dim; at += dim) rotate(rotation, vectors, at, rotated, at);
+    return 0;
+  };
 }
 
 /** y = basis (x - mean) for `x[xOffset ... + d)` into `y[yOffset ... + d)`. */
@@ -58,7 +97,7 @@ export function rotateBack(rotation: Rotation, y: Float32Array, yOffset: number,
 
 /** Eigenvalues and eigenvectors (as rows) of a symmetric matrix [d, d], by cyclic Jacobi rotations. */
 function symmetricEigen(matrix: Float64Array, dim: number): { values: Float64Array; rows: Float64Array } {
-  const a = matrix.slice();
+  const a = Float64Array.from(matrix);
   const rows = new Float64Array(dim * dim);
   for (let i = 0; i < dim; i++) rows[i * dim + i] = 1;
   let norm = 0;

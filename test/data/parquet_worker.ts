@@ -1,5 +1,5 @@
 import { openParquet, readRows } from '../../lib/data/own/parquet.js';
-import { serveTasks } from '../../lib/data/worker_tasks.js';
+import { serveTasks } from '../../lib/threads/worker_tasks.js';
 
 /** Reads Parquet files: the rows that came out, or why none did. */
 export interface ParquetTasks {

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { serveTasks } from '../../lib/data/worker_tasks.js';
+import { serveTasks } from '../../lib/threads/worker_tasks.js';
 
 /** Tasks that hang, die, take long or are done at once. */
 export interface StuckTasks {

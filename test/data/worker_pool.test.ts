@@ -1,5 +1,5 @@
 import { afterEach, expect, test } from '@jest/globals';
-import { WorkerPool } from '../../lib/data/worker_pool.js';
+import { WorkerPool } from '../../lib/threads/worker_pool.js';
 import type { StuckTasks } from './stuck_worker.js';
 
 let pool: WorkerPool<StuckTasks>;

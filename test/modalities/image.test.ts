@@ -101,6 +101,13 @@ describe('ImageTokenizer', () => {
     expect(tokenizer.decode(random).data.length).toBe(32 * 32 * 3);
   });
 
+  test('is the same on any number of threads', async () => {
+    for (const threads of [2, 3]) {
+      const same = await ImageTokenizer.trainOnThreads(training, options, threads);
+      expect(same.toTensors()).toEqual(tokenizer.toTensors());
+    }
+  });
+
   test('is the same every time, and after its tensors', () => {
     const again = ImageTokenizer.train(training, options);
     const loaded = ImageTokenizer.fromTensors(tokenizer.toTensors());

@@ -1,7 +1,8 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { CodeSearch, kmeans } from '../../lib/modalities/kmeans.js';
+import { CodeSearch, kmeans, kmeansSteps } from '../../lib/modalities/kmeans.js';
 import { principalAxes, rotate, rotateBack } from '../../lib/modalities/rotation.js';
+import { runOnThreads, shared } from '../../lib/modalities/training_steps.js';
 import { stream } from './support.js';
 
 function numbers(count: number, seed: number): Float64Array {
@@ -82,6 +83,14 @@ describe('kmeans', () => {
     const many = numbers(900, 2);
     expect(kmeans(many, 3, { codes: 20, seed: 5 })).toEqual(kmeans(many, 3, { codes: 20, seed: 5 }));
     expect(kmeans(many, 3, { codes: 20, seed: 5 })).not.toEqual(kmeans(many, 3, { codes: 20, seed: 6 }));
+  });
+
+  test('is the same on any number of threads', async () => {
+    const vectors = shared(numbers(4 * 5000, 9));
+    const expected = kmeans(vectors, 4, { codes: 30, seed: 2 });
+    for (const threads of [1, 2, 3]) {
+      expect(await runOnThreads(kmeansSteps(vectors, 4, { codes: 30, seed: 2 }), threads)).toEqual(expected);
+    }
   });
 
   test('rejects no vectors', () => {

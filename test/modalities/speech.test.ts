@@ -184,6 +184,13 @@ describe('SpeechTokenizer', () => {
     expect(same / units.length).toBeGreaterThan(0.8);
   });
 
+  test('is the same on several threads', async () => {
+    // 1528 units: fewer than BLOCK would stay on this thread.
+    const many = Array.from({ length: 4 }, () => sounds).flat();
+    const same = await SpeechTokenizer.trainOnThreads(many, { units: 20 }, 2);
+    expect(same.toTensors()).toEqual(SpeechTokenizer.train(many, { units: 20 }).toTensors());
+  });
+
   test('is the same every time, and after its tensors', () => {
     const again = SpeechTokenizer.train(sounds, { units: 60 });
     const loaded = SpeechTokenizer.fromTensors(tokenizer.toTensors());

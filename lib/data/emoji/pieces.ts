@@ -4,7 +4,7 @@ import { PixelCodec } from '../../modalities/image/pixel_codec.js';
 import { SpeechTokenizer } from '../../modalities/speech/speech_units.js';
 import type { Picture, Sound } from '../../modalities/tokenizer.js';
 import type { PrepareProgress } from '../prepare_progress.js';
-import { WorkerPool } from '../worker_pool.js';
+import { WorkerPool } from '../../threads/worker_pool.js';
 import type { EmojiWorld } from './concepts.js';
 import type { EmojiOptions } from './options.js';
 import { renderSprites, SIDE, type Sprite } from './render.js';
@@ -77,7 +77,11 @@ async function learnCodes(
 ): Promise<Omit<PictureParts, 'sprites'>> {
   const learning = progress.stage('picture codes', 1);
   const { image_codes: codes, image_stages: stages, seed } = options;
-  const tensors = await pool.run('trainImage', { pictures, options: { pictureSize: SIDE, codes, stages, seed } });
+  const tensors = await pool.run('trainImage', {
+    pictures,
+    options: { pictureSize: SIDE, codes, stages, seed },
+    threads: pool.threads,
+  });
   learning.end();
 
   const encoding = progress.stage('picture tokens', sprites.length);
@@ -148,6 +152,7 @@ export async function prepareSpeech(
   const heard = sounds.filter((_, i) => !heldout.has(pieces[i]!.text));
   const tensors = await pool.run('trainSpeech', {
     sounds: heard,
+    threads: pool.threads,
     options: { units: options.speech_units, seed: options.seed },
   });
   learning.end();

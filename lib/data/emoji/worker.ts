@@ -2,7 +2,7 @@ import { ImageTokenizer, type ImageTokenizerOptions } from '../../modalities/ima
 import { SpeechTokenizer, type SpeechTokenizerOptions } from '../../modalities/speech/speech_units.js';
 import type { TensorSet } from '../../modalities/tensors.js';
 import type { Picture, Sound } from '../../modalities/tokenizer.js';
-import { serveTasks } from '../worker_tasks.js';
+import { serveTasks } from '../../threads/worker_tasks.js';
 import type { Sprite } from './render.js';
 import { encodeSprite, type SpriteCodes } from './sprite_codes.js';
 import { Speaker } from './speech.js';
@@ -11,8 +11,8 @@ import { Speaker } from './speech.js';
 export interface EmojiTasks {
   /** Speaks pieces of captions. */
   speak: { task: { flite: string; scratch: string; pieces: { text: string; voice: string }[] }; result: Sound[] };
-  trainImage: { task: { pictures: Picture[]; options: ImageTokenizerOptions }; result: TensorSet };
-  trainSpeech: { task: { sounds: Sound[]; options: SpeechTokenizerOptions }; result: TensorSet };
+  trainImage: { task: { pictures: Picture[]; options: ImageTokenizerOptions; threads: number }; result: TensorSet };
+  trainSpeech: { task: { sounds: Sound[]; options: SpeechTokenizerOptions; threads: number }; result: TensorSet };
   /** Ids of sprites on every background. */
   encodeSprites: { task: { tokenizer: TensorSet; sprites: Sprite[] }; result: SpriteCodes[] };
   encodeSounds: { task: { tokenizer: TensorSet; sounds: Sound[] }; result: Int32Array[] };
@@ -29,8 +29,10 @@ serveTasks<EmojiTasks>({
       speaker.close();
     }
   },
-  trainImage: ({ pictures, options }) => ImageTokenizer.train(pictures, options).toTensors(),
-  trainSpeech: ({ sounds, options }) => SpeechTokenizer.train(sounds, options).toTensors(),
+  trainImage: async ({ pictures, options, threads }) =>
+    (await ImageTokenizer.trainOnThreads(pictures, options, threads)).toTensors(),
+  trainSpeech: async ({ sounds, options, threads }) =>
+    (await SpeechTokenizer.trainOnThreads(sounds, options, threads)).toTensors(),
   encodeSprites({ tokenizer, sprites }) {
     const image = ImageTokenizer.fromTensors(tokenizer);
     return sprites.map((sprite) => encodeSprite(image, sprite));

@@ -2,7 +2,7 @@ import type { SourceSummary, SplitName } from '../dataset.js';
 import { MotError } from '../../errors.js';
 import type { PrepareProgress } from '../prepare_progress.js';
 import { ShardWriter } from '../shard.js';
-import type { WorkerPool } from '../worker_pool.js';
+import type { WorkerPool } from '../../threads/worker_pool.js';
 import type { OwnOptions } from './options.js';
 import { readRecords, splitRecords } from './records.js';
 import { SkippedFile, type SkippedLine } from './skipped.js';

@@ -10,7 +10,7 @@ import type { DatasetManifest } from '../dataset.js';
 import { readManifest, writeManifest } from '../manifest.js';
 import type { PreparedDataset, PrepareRun } from '../prepare_emoji.js';
 import { silentPreparation, type PrepareProgress } from '../prepare_progress.js';
-import { WorkerPool } from '../worker_pool.js';
+import { WorkerPool } from '../../threads/worker_pool.js';
 import { fitBaselines } from './baselines.js';
 import { encodeSources } from './encode.js';
 import { findFiles, type SourceFile } from './glob.js';

@@ -8,7 +8,7 @@ import { TextTokenizer } from '../../modalities/text/bpe.js';
 import { HubTextTokenizer } from '../../modalities/text/hub_tokenizer.js';
 import { loadTextTokenizer, toTokenizerJson } from '../../modalities/text/tokenizer_json.js';
 import type { PrepareProgress } from '../prepare_progress.js';
-import type { WorkerPool } from '../worker_pool.js';
+import type { WorkerPool } from '../../threads/worker_pool.js';
 import type { OwnOptions } from './options.js';
 import { isPacked } from './packed.js';
 import { planFile, planSource, silenceOf, type OpenSource, type Task } from './tasks.js';
@@ -170,13 +170,15 @@ export async function learnTokenizers(
     if (module !== undefined)
       return fromModule('image', { module, options: given }, sample.pictures, { pictureSize: size });
     const trained = { pictureSize: size, patchSize: patch, codes, stages, seed };
-    return ImageTokenizer.fromTensors(await pool.run('trainImage', { pictures: sample.pictures, options: trained }));
+    return ImageTokenizer.fromTensors(
+      await pool.run('trainImage', { pictures: sample.pictures, options: trained, threads: pool.threads }),
+    );
   };
   const learnSpeech = async (): Promise<SpeechTokenizer | ModuleTokenizer> => {
     const { module, options: given, units } = speech;
     if (module !== undefined) return fromModule('speech', { module, options: given }, sample.sounds);
     return SpeechTokenizer.fromTensors(
-      await pool.run('trainSpeech', { sounds: sample.sounds, options: { units, seed } }),
+      await pool.run('trainSpeech', { sounds: sample.sounds, options: { units, seed }, threads: pool.threads }),
     );
   };
   const [textTokenizer, imageTokenizer, speechTokenizer, ...ownTokenizers] = await Promise.all([

@@ -10,7 +10,7 @@ import { trainBpe, type BpeModel, type BpeOptions } from '../../modalities/text/
 import type { Picture, Sound } from '../../modalities/tokenizer.js';
 import type { Vocabulary } from '../../modalities/vocabulary.js';
 import type { DatasetManifest } from '../dataset.js';
-import { serveTasks } from '../worker_tasks.js';
+import { serveTasks } from '../../threads/worker_tasks.js';
 import { isSkip, ItemHash, type Item, type Skip } from './item.js';
 import { BadItem, decodeSegment, encodeItem, modalityOf, type MediaOptions } from './media.js';
 import type { OwnOptions } from './options.js';
@@ -58,8 +58,8 @@ export interface OwnTasks {
   sample: { task: { task: Task; options: OwnOptions; limit: number }; result: Sample };
   encode: { task: { task: Task; context: EncodeContext }; result: EncodedTask };
   trainText: { task: { texts: string[]; options: BpeOptions }; result: BpeModel };
-  trainImage: { task: { pictures: Picture[]; options: ImageTokenizerOptions }; result: TensorSet };
-  trainSpeech: { task: { sounds: Sound[]; options: SpeechTokenizerOptions }; result: TensorSet };
+  trainImage: { task: { pictures: Picture[]; options: ImageTokenizerOptions; threads: number }; result: TensorSet };
+  trainSpeech: { task: { sounds: Sound[]; options: SpeechTokenizerOptions; threads: number }; result: TensorSet };
   /** The state of a tokenizer that a module makes. */
   createModule: { task: { module: string; context: ModuleContext<unknown> }; result: unknown };
 }
@@ -71,8 +71,10 @@ serveTasks<OwnTasks>({
   sample: ({ task, options, limit }) => takeSample(task, options, limit),
   encode: ({ task, context }) => encodeTask(task, context),
   trainText: ({ texts, options }) => trainBpe(texts, options),
-  trainImage: ({ pictures, options }) => ImageTokenizer.train(pictures, options).toTensors(),
-  trainSpeech: ({ sounds, options }) => SpeechTokenizer.train(sounds, options).toTensors(),
+  trainImage: async ({ pictures, options, threads }) =>
+    (await ImageTokenizer.trainOnThreads(pictures, options, threads)).toTensors(),
+  trainSpeech: async ({ sounds, options, threads }) =>
+    (await SpeechTokenizer.trainOnThreads(sounds, options, threads)).toTensors(),
   createModule: async ({ module, context }) => {
     const made = await importModality(module);
     try {

@@ -1,8 +1,9 @@
 import { MotError } from '../../errors.js';
-import { CodeSearch, kmeans } from '../kmeans.js';
+import { CodeSearch, kmeansSteps } from '../kmeans.js';
 import { randomKey, randomUniform } from '../random.js';
-import { principalAxes, rotate, rotateBack, type Rotation } from '../rotation.js';
+import { principalAxesSteps, rotate, rotateBack, rotateSteps, type Rotation } from '../rotation.js';
 import { expectTensor, type TensorSet } from '../tensors.js';
+import { pass, runHere, runOnThreads, shared, sharedFloat64, type Loop, type Steps } from '../training_steps.js';
 import type { Picture, SpanRule, Tokenizer } from '../tokenizer.js';
 import { checkPicture, patchGrid, readPatch, writePatch, type PatchGrid } from './patches.js';
 
@@ -75,23 +76,36 @@ export class ImageTokenizer implements Tokenizer<Picture> {
 
   /** Learns codebooks from pictures of the right size. Deterministic. */
   static train(pictures: readonly Picture[], options: ImageTokenizerOptions = {}): ImageTokenizer {
+    return runHere(ImageTokenizer.#trainSteps(pictures, options));
+  }
+
+  /** train() on so many threads, of which this is one and busy meanwhile; the result is the same. */
+  static trainOnThreads(
+    pictures: readonly Picture[],
+    options: ImageTokenizerOptions,
+    threads: number,
+  ): Promise<ImageTokenizer> {
+    return runOnThreads(ImageTokenizer.#trainSteps(pictures, options), threads);
+  }
+
+  static *#trainSteps(pictures: readonly Picture[], options: ImageTokenizerOptions): Steps<ImageTokenizer> {
     const { pictureSize = 32, patchSize = 4, codes = 512, stages = 2, seed = 0, rounds = 3 } = options;
     const grid = patchGrid(pictureSize, patchSize);
     if (pictures.length === 0) throw new MotError('ERR_ARGUMENT', 'ImageTokenizer.train needs at least one picture');
     for (const picture of pictures) checkPicture(grid, picture);
     const { patches: raw, weights } = samplePatches(grid, pictures, options.patches ?? 60000, seed);
-    const rotation = principalAxes(raw, grid.dim);
-    const patches = new Float64Array(raw.length);
-    for (let at = 0; at < raw.length; at += grid.dim) rotate(rotation, raw, at, patches, at);
+    const rotation = yield* principalAxesSteps(raw, grid.dim);
+    const patches = yield* rotateSteps(rotation, raw);
 
     const books: Float32Array[] = [];
-    const residual = patches.slice();
+    const residual = shared(patches);
     for (let stage = 0; stage < stages; stage++) {
-      const result = kmeans(residual, grid.dim, { codes, weights, iterations: ITERATIONS, seed: seed + stage });
+      const own = { codes, weights, iterations: ITERATIONS, seed: seed + stage };
+      const result = yield* kmeansSteps(residual, grid.dim, own);
       books.push(result.codes);
       result.assignment.forEach((code, i) => addCode(residual, i, result.codes, code, grid.dim, -1));
     }
-    if (stages > 1) for (let round = 0; round < rounds; round++) fitTogether(patches, weights, grid.dim, books);
+    if (stages > 1) for (let round = 0; round < rounds; round++) yield* fitTogether(patches, weights, grid.dim, books);
     return new ImageTokenizer(grid, rotation, books);
   }
 
@@ -229,17 +243,11 @@ class PatchEncoder {
 
 /** One round of fitting all stages together: encode with all books, then each book in turn becomes the mean of what
  * the others leave. A code that no patch uses stays where it is. */
-function fitTogether(patches: Float64Array, weights: Float64Array, dim: number, books: Float32Array[]): void {
+function* fitTogether(patches: Float64Array, weights: Float64Array, dim: number, books: Float32Array[]): Steps<void> {
   const n = patches.length / dim;
-  const encoder = new PatchEncoder(books, dim);
-  const paths = new Int32Array(n * books.length);
-  const codes = new Int32Array(books.length);
-  const residual = patches.slice();
-  for (let i = 0; i < n; i++) {
-    encoder.encode(patches, i * dim, codes);
-    paths.set(codes, i * books.length);
-    books.forEach((book, stage) => addCode(residual, i, book, codes[stage]!, dim, -1));
-  }
+  const paths = new Int32Array(new SharedArrayBuffer(4 * n * books.length));
+  const residual = shared(patches);
+  yield* pass('encodePaths', encodePaths, { patches, dim, books, paths, residual }, n);
   books.forEach((book, stage) => {
     const count = book.length / dim;
     const sum = new Float64Array(book.length);
@@ -256,6 +264,27 @@ function fitTogether(patches: Float64Array, weights: Float64Array, dim: number, 
     }
     for (let i = 0; i < n; i++) addCode(residual, i, book, paths[i * books.length + stage]!, dim, -1);
   });
+}
+
+/** A loop over patches: the codes of each [n, stages], and what they leave of it, `residual` [n, d], first the patch. */
+export function encodePaths(task: {
+  patches: Float64Array;
+  dim: number;
+  books: Float32Array[];
+  paths: Int32Array;
+  residual: Float64Array;
+}): Loop {
+  const { patches, dim, books, paths, residual } = task;
+  const encoder = new PatchEncoder(books, dim);
+  const codes = new Int32Array(books.length);
+  return (begin, end) => {
+    for (let i = begin; i < end; i++) {
+      encoder.encode(patches, i * dim, codes);
+      paths.set(codes, i * books.length);
+      books.forEach((book, stage) => addCode(residual, i, book, codes[stage]!, dim, -1));
+    }
+    return 0;
+  };
 }
 
 /** vectors[i] += sign * book[code]. */
@@ -284,7 +313,7 @@ function samplePatches(
     const bytes = patch.toString('latin1');
     counts.set(bytes, (counts.get(bytes) ?? 0) + 1);
   }
-  const patches = new Float64Array(counts.size * grid.dim);
+  const patches = sharedFloat64(counts.size * grid.dim);
   [...counts.keys()].forEach((bytes, i) => patches.set(Buffer.from(bytes, 'latin1'), i * grid.dim));
   return { patches, weights: Float64Array.from(counts.values()) };
 }

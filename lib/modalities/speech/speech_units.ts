@@ -1,8 +1,9 @@
 import { MotError } from '../../errors.js';
 import { resample } from '../../media/resample.js';
-import { CodeSearch, kmeans } from '../kmeans.js';
-import { principalAxes, rotate, rotateBack, type Rotation } from '../rotation.js';
+import { CodeSearch, kmeansSteps } from '../kmeans.js';
+import { principalAxesSteps, rotate, rotateBack, rotateSteps, type Rotation } from '../rotation.js';
 import { expectTensor, type TensorSet } from '../tensors.js';
+import { runHere, runOnThreads, sharedFloat64, type Steps } from '../training_steps.js';
 import type { Sound, SpanRule, Tokenizer } from '../tokenizer.js';
 import { logMel, MELS, melMagnitudes } from './mel.js';
 import { HOP, SAMPLE_RATE } from './stft.js';
@@ -55,6 +56,19 @@ export class SpeechTokenizer implements Tokenizer<Sound> {
 
   /** Learns the units from sounds of any sample rate. Deterministic. */
   static train(sounds: readonly Sound[], options: SpeechTokenizerOptions = {}): SpeechTokenizer {
+    return runHere(SpeechTokenizer.#trainSteps(sounds, options));
+  }
+
+  /** train() on so many threads, of which this is one and busy meanwhile; the result is the same. */
+  static trainOnThreads(
+    sounds: readonly Sound[],
+    options: SpeechTokenizerOptions,
+    threads: number,
+  ): Promise<SpeechTokenizer> {
+    return runOnThreads(SpeechTokenizer.#trainSteps(sounds, options), threads);
+  }
+
+  static *#trainSteps(sounds: readonly Sound[], options: SpeechTokenizerOptions): Steps<SpeechTokenizer> {
     const { units = 500, seed = 0 } = options;
     const waves = sounds.map(toWave);
     const features = waves.map(unitFeatures);
@@ -62,16 +76,15 @@ export class SpeechTokenizer implements Tokenizer<Sound> {
     if (total === 0) {
       throw new MotError('ERR_ARGUMENT', 'SpeechTokenizer.train needs at least one sound that is not empty');
     }
-    const all = new Float64Array(total);
+    const all = sharedFloat64(total);
     let at = 0;
     for (const part of features) {
       all.set(part, at);
       at += part.length;
     }
-    const rotation = principalAxes(all, DIM);
-    const rotated = new Float64Array(total);
-    for (let i = 0; i < total; i += DIM) rotate(rotation, all, i, rotated, i);
-    const { codes, assignment } = kmeans(rotated, DIM, { codes: units, seed });
+    const rotation = yield* principalAxesSteps(all, DIM);
+    const rotated = yield* rotateSteps(rotation, all);
+    const { codes, assignment } = yield* kmeansSteps(rotated, DIM, { codes: units, seed });
     const { runs, pitch } = habits(waves, assignment, units);
     return new SpeechTokenizer(rotation, codes, runs, pitch);
   }

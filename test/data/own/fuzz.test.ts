@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { isSkip } from '../../../lib/data/own/item.js';
 import { readRows } from '../../../lib/data/own/parquet.js';
 import { readTask } from '../../../lib/data/own/read.js';
-import { WorkerPool } from '../../../lib/data/worker_pool.js';
+import { WorkerPool } from '../../../lib/threads/worker_pool.js';
 import type { ParquetTasks } from '../parquet_worker.js';
 import { options, parquet, png, write } from './fixtures.js';
 
