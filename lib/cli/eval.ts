@@ -103,14 +103,17 @@ function expectFolder(folder: string): void {
   throw new MotError('ERR_FILE_WRITE', `--out: there is no folder ${folder}; make it, or choose another file.`);
 }
 
-function describe({ checkpoint, weights, splits, skipped }: RunEvaluation): string {
-  const parts = Object.entries(splits).map(([split, evaluation]) => `${title(split)}\n${splitTable(evaluation)}`);
+function describe({ checkpoint, weights, ownData, splits, skipped }: RunEvaluation): string {
+  const parts = Object.entries(splits).map(
+    ([split, evaluation]) => `${title(split, ownData)}\n${splitTable(evaluation)}`,
+  );
   const missing = skipped.map(({ metric, reason }) => `not measured: ${metric}: ${reason}`);
   const what = weights === 'ema' ? `${checkpoint}, averaged weights` : checkpoint;
   return [what, ...parts, ...(missing.length > 0 ? [missing.join('\n')] : [])].join('\n\n');
 }
 
-function title(split: string): string {
+function title(split: string, ownData: boolean): string {
+  if (ownData) return split === 'heldout' ? 'Held-out documents' : 'Validation documents';
   return split === 'heldout' ? 'Held-out concepts' : 'Known concepts, new scenes';
 }
 

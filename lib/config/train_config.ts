@@ -193,7 +193,7 @@ export const trainConfigSchema = z
       context.addIssue({
         code: 'custom',
         path: ['warmup_steps'],
-        message: `a warm-up of ${train.warmup_steps} steps is longer than the run of ${train.steps}`,
+        message: `a warm-up of ${train.warmup_steps} steps is longer than the run of ${train.steps}; set train.warmup_steps to ${train.steps} at most, or train.steps higher`,
       });
     if (train.schedule === 'exponential' && train.min_lr_ratio === 0)
       context.addIssue({

@@ -48,7 +48,7 @@ export interface SplitEvaluation extends SceneMetrics {
   documents: number;
   /** By modality of the predicted token: nats a token, its exponential, and predicted tokens. */
   losses: Record<string, { loss: number; perplexity: number; tokens: number }>;
-  /** Mean squared error of the noise predicted in continuous pictures, over pictures; only where there are such. */
+  /** Mean squared error of the prediction in continuous pictures, over pictures; only where there are such. */
   diffusionLoss?: number;
   /** The same with all before the first image left out: what patches know of each other, and not by their caption. */
   diffusionLossWithoutCaption?: number;
@@ -61,6 +61,8 @@ export interface RunEvaluation {
   step: number;
   weights: WeightKind;
   dataset: string;
+  /** Whether its documents come from the user's own sources rather than from the embedded data. */
+  ownData: boolean;
   seed: number;
   splits: Partial<Record<EvaluatedSplit, SplitEvaluation>>;
   /** What was not measured, and why. */
@@ -95,6 +97,7 @@ export async function evaluateRun(run: string, options: EvaluateOptions = {}): P
     step: checkpoint.state.step,
     weights: opened.weights,
     dataset: datasetFolder,
+    ownData: manifest.sources !== undefined,
     seed,
     splits: {},
     skipped: [],
@@ -134,6 +137,10 @@ async function openScenes(
   progress: PrepareProgress,
   skip: (metric: string, reason: string) => void,
 ): Promise<SceneReferences | undefined> {
+  if (manifest.sources) {
+    skip('generation', 'what is right is known of scenes of the embedded data only, and these documents are your own.');
+    return undefined;
+  }
   try {
     // Data sets made by earlier versions do not hold their options; the run that made one does.
     const data = checkpoint.state.config['data'] as { prepare?: unknown } | undefined;

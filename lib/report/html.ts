@@ -132,7 +132,7 @@ export function renderReport(data: ReportData): string {
   const body = `<h1>${escapeHtml(data.title)}</h1>
 ${factList(data.facts)}
 <h2>Losses at the end</h2>
-<p class="note">Cross-entropy in nats a token, by the modality of the token predicted; of pictures as continuous patches, the mean squared error of the noise predicted. Validation: new scenes of concepts that training saw. Held-out: concepts it never saw. The n-gram models were fitted on the training tokens, their smoothing tuned.</p>
+<p class="note">Cross-entropy in nats a token, by the modality of the token predicted; of pictures as continuous patches, the mean squared error of the prediction. Validation: documents that training did not see; of the embedded data, new scenes of concepts that it saw. Held-out: of the embedded data, concepts that it never saw. The n-gram models were fitted on the training tokens, their smoothing tuned.</p>
 <table><tr><th>modality</th><th>validation</th><th>unigram</th><th>bigram</th><th>held-out</th><th>held-out bigram</th><th></th></tr>${data.curves.map(summaryRow).join('')}</table>
 <h2>Over the run</h2><div class="charts">${charts.map((chart) => `<div class="chart" id="${chart.id}"></div>`).join('')}</div>
 ${trainingSamples(data)}

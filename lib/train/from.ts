@@ -206,7 +206,7 @@ function rowsOfTokens(
     if (count > end - begin)
       throw new MotError(
         'ERR_CONFIG',
-        `train.from: the ${modality} of ${path} has ${count} token ids, that of the data set only ${end - begin}, so their meanings differ; prepare the data with the tokenizer of that run.`,
+        `train.from: the ${modality} of ${path} has ${count} token ids, that of the data set only ${end - begin}, so their meanings differ; prepare the data with the tokenizer of that run${modality === 'text' ? ': `tokenizers: { text: { file: DATA/tokenizer.json } }` in the config of the data set' : ''}.`,
       );
     rows.push({ from: range.begin, to: begin, count });
   }

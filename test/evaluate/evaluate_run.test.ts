@@ -338,6 +338,12 @@ describe('mot eval', () => {
     expect(result.skipped).toEqual([{ metric: 'generation', reason: expect.stringContaining('data.prepare') }]);
     expect(Object.keys(result.splits.heldout!)).toEqual(['documents', 'losses']);
 
+    const sources = [{ kind: 'text', patterns: ['a.txt'], files: 1, items: 1, skipped: 0, documents: 1, tokens: {} }];
+    writeFileSync(file, JSON.stringify({ ...manifest, sources }));
+    const own = mot('eval', out, '--split', 'heldout').stdout;
+    expect(own).toMatch(/^Held-out documents\n {2}text loss/m);
+    expect(own).toMatch(/^not measured: generation: .*these documents are your own/m);
+
     writeFileSync(file, JSON.stringify({ ...manifest, fingerprint: 'of other data' }));
     await expect(evaluateRun(out)).rejects.toMatchObject({ code: 'ERR_DATA' });
   });
