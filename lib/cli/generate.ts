@@ -87,7 +87,7 @@ Examples:
   mot generate runs/start --text "red heart" --output speech --out heart.wav
   mot generate runs/start --text "red heart" --output document --out hearts --count 4
   mot generate runs/series --segment "series=[1.5, 2, 2.5]" --output series
-  mot generate runs/transfusion --text "noto red heart on blue" --output image --sampling-steps 250 --guidance 4
+  mot generate runs/transfusion --text "noto moai on orange" --output image --sampling-steps 250 --guidance 4
 `,
     )
     .action(async (checkpoint: string, flags: GenerateFlags) => {
