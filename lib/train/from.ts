@@ -4,18 +4,31 @@ import { z } from 'zod';
 import { parseModelConfig, type ModelConfig } from '../config/model_config.js';
 import { parseWith } from '../config/parse.js';
 import type { TrainConfig } from '../config/train_config.js';
+import type { DatasetManifest } from '../data/dataset.js';
 import { readManifest } from '../data/manifest.js';
 import { MotError } from '../errors.js';
 import { SafetensorsFile } from '../io/safetensors.js';
-import type { Vocabulary } from '../modalities/vocabulary.js';
 import { Model, type TensorKind, type TensorShape } from '../model/model.js';
 import { EMA_FILE, MODEL_FILE, openCheckpoint, type Checkpoint } from './checkpoint.js';
 
 /** `train.from` of a run config. */
 export type FromConfig = NonNullable<TrainConfig['from']>;
 
-/** Key of the vocabulary, as JSON, in the metadata of weights. */
-export const VOCABULARY_METADATA = 'vocabulary';
+/** What the token ids of a data set mean. */
+export type TokenMeanings = Pick<DatasetManifest, 'vocabulary' | 'tokenizers'>;
+
+/** Key, in the metadata of weights, of their token ids and the hashes of their tokenizers, as JSON. */
+const VOCABULARY_METADATA = 'vocabulary';
+
+/** Metadata for weights that are trained on a data set, by which another run finds their token ids again. */
+export function vocabularyMetadata(data: TokenMeanings): Record<string, string> {
+  return { [VOCABULARY_METADATA]: JSON.stringify(tokenIds(data)) };
+}
+
+function tokenIds({ vocabulary, tokenizers }: TokenMeanings): TokenIds {
+  const hashes = Object.entries(tokenizers).map(([modality, { sha256 }]) => [modality, sha256] as const);
+  return { ...vocabulary, tokenizers: Object.fromEntries(hashes) };
+}
 
 /** Settings that decide what the same weights compute; they cannot change. */
 const FIXED = [
@@ -38,6 +51,8 @@ const id = z.int().min(0);
 const vocabularySchema = z.object({
   special: z.record(z.string(), id),
   ranges: z.record(z.string(), z.object({ begin: id, end: id })),
+  /** SHA-256 of the tokenizer of each modality; weights of earlier versions do not say. */
+  tokenizers: z.record(z.string(), z.string()).default({}),
 });
 type TokenIds = z.output<typeof vocabularySchema>;
 
@@ -53,7 +68,7 @@ interface Copy {
   name: string;
   source: string;
   /** Absent: the whole tensor. */
-  rows?: Rows[];
+  rows?: readonly Rows[];
 }
 
 /** Weights of an earlier run with which another one begins. Close it. */
@@ -69,10 +84,10 @@ export class StartWeights implements Disposable {
    * Opens the weights and checks that a model can begin with them, before any time is spent on training.
    *
    * @param config The model that is to begin with them.
-   * @param vocabulary Token ids of its data set.
+   * @param data Token ids of its data set, and their tokenizers.
    * @throws MotError ERR_FILE_OPEN, ERR_FILE_FORMAT; ERR_CONFIG where the two do not go together, saying what to change.
    */
-  static async open(from: FromConfig, config: ModelConfig, vocabulary: Vocabulary): Promise<StartWeights> {
+  static async open(from: FromConfig, config: ModelConfig, data: TokenMeanings): Promise<StartWeights> {
     const { path, checkpoint } = locate(from);
     const file = await SafetensorsFile.open(path);
     try {
@@ -80,9 +95,9 @@ export class StartWeights implements Disposable {
       checkFixed(file, source, config);
       const { tensors } = Model.describe(config, { training: false });
       const plan = new Plan(file, path, from, tensors, source);
-      const rows = rowsOfTokens(path, oldVocabulary(file, checkpoint), vocabulary, file, config.vocab);
-      const copies = tensors.flatMap(({ name, shape }) => plan.copy(name, shape, rows) ?? []);
-      return new StartWeights(file, copies, plan.sentence(rows, tensors.length - copies.length));
+      const ids = rowsOfTokens(path, oldIds(file, checkpoint), tokenIds(data), file, config.vocab);
+      const copies = tensors.flatMap(({ name, shape }) => plan.copy(name, shape, ids.rows) ?? []);
+      return new StartWeights(file, copies, plan.sentence(ids, tensors.length - copies.length));
     } catch (error) {
       file.close();
       throw error;
@@ -165,7 +180,7 @@ function checkFixed(file: SafetensorsFile, source: ModelConfig | undefined, conf
 }
 
 /** Token ids of the source: of its metadata, or, where it was saved by an earlier version, of its data set. */
-function oldVocabulary(file: SafetensorsFile, checkpoint: Checkpoint | undefined): TokenIds | undefined {
+function oldIds(file: SafetensorsFile, checkpoint: Checkpoint | undefined): TokenIds | undefined {
   const text = file.metadata[VOCABULARY_METADATA];
   if (text !== undefined)
     return parseWith(vocabularySchema, parseJson(text, file.path, VOCABULARY_METADATA), `vocabulary in ${file.path}`, {
@@ -175,26 +190,33 @@ function oldVocabulary(file: SafetensorsFile, checkpoint: Checkpoint | undefined
   const { folder, fingerprint } = checkpoint.state.dataset;
   if (!existsSync(join(folder, 'manifest.json'))) return undefined;
   const manifest = readManifest(folder);
-  return manifest.fingerprint === fingerprint ? manifest.vocabulary : undefined;
+  return manifest.fingerprint === fingerprint ? tokenIds(manifest) : undefined;
+}
+
+/** Token ids that keep their meaning, and the modalities whose ids do not, because their tokenizer is another one. */
+interface KeptIds {
+  rows: readonly Rows[];
+  retokenized: readonly string[];
 }
 
 /** Which rows of the old embedding and head become which of the new ones: special tokens by name, others by modality. */
 function rowsOfTokens(
   path: string,
   old: TokenIds | undefined,
-  now: Vocabulary,
+  now: TokenIds,
   file: SafetensorsFile,
   size: number,
-): Rows[] {
+): KeptIds {
   const before = file.has('embed_tokens.weight') ? file.info('embed_tokens.weight').shape[0]! : 0;
   if (!old) {
-    if (before === size) return [{ from: 0, to: 0, count: size }];
+    if (before === size) return { rows: [{ from: 0, to: 0, count: size }], retokenized: [] };
     throw new MotError(
       'ERR_CONFIG',
       `train.from: ${path} has ${before} token ids and does not say of which modality they are, and the data set has ${size}; name the checkpoint's folder, with its data set where it was, or use data of the same vocabulary.`,
     );
   }
   const rows: Rows[] = [];
+  const retokenized: string[] = [];
   for (const [name, to] of Object.entries(now.special)) {
     const from = old.special[name];
     if (from !== undefined) rows.push({ from, to, count: 1 });
@@ -202,6 +224,11 @@ function rowsOfTokens(
   for (const [modality, { begin, end }] of Object.entries(now.ranges)) {
     const range = old.ranges[modality];
     if (!range) continue;
+    const [was, is] = [old.tokenizers[modality], now.tokenizers[modality]];
+    if (was !== undefined && is !== undefined && was !== is) {
+      retokenized.push(modality);
+      continue;
+    }
     const count = range.end - range.begin;
     if (count > end - begin)
       throw new MotError(
@@ -212,7 +239,7 @@ function rowsOfTokens(
   }
   if (rows.some(({ from, count }) => count < 0 || from + count > before))
     throw new MotError('ERR_FILE_FORMAT', `the vocabulary in the metadata of ${path} has ids beyond its embedding.`);
-  return rows;
+  return { rows, retokenized };
 }
 
 /** Tower of a tensor, and the part of a layer that it is of: a branch, or its norm; undefined for those without a tower. */
@@ -250,7 +277,7 @@ class Plan {
   }
 
   /** Where a tensor comes from; undefined: it stays as drawn. */
-  copy(name: string, shape: readonly number[], rows: Rows[]): Copy | undefined {
+  copy(name: string, shape: readonly number[], rows: readonly Rows[]): Copy | undefined {
     const source = this.sourceOf(name);
     if (source === undefined) return undefined;
     if (!this.file.has(source)) {
@@ -299,9 +326,11 @@ class Plan {
     return words.join('.');
   }
 
-  sentence(rows: readonly Rows[], fresh: number): string {
+  sentence({ rows, retokenized }: KeptIds, fresh: number): string {
     const ids = rows.reduce((sum, { count }) => sum + count, 0);
     const parts = [`begins with ${this.path}`, `${ids} token ids are its own`];
+    if (retokenized.length > 0)
+      parts.push(`the ids of ${retokenized.join(', ')} are drawn anew, for they come from another tokenizer here`);
     for (const [tower, taken] of this.taken) parts.push(`tower ${tower} is its ${taken}`);
     for (const tower of this.drawn) parts.push(`tower ${tower} is new`);
     if (fresh > 0) parts.push(`${fresh} tensors are drawn anew`);

@@ -14,7 +14,7 @@ import { loadCodecs, loadTokenizers } from '../modalities/registry.js';
 import { BestMetric } from './best.js';
 import { checkpointFolder, EMA_FILE, MODEL_FILE, OPTIMIZER_FILE, type Keep, type TrainerState } from './checkpoint.js';
 import { CheckpointWriter } from './checkpoint_writer.js';
-import { StartWeights, VOCABULARY_METADATA } from './from.js';
+import { StartWeights, vocabularyMetadata } from './from.js';
 import { MetricsHook, type OnMetrics } from './hook.js';
 import { isStep, type MetricsLine } from './metrics.js';
 import { silent, type Progress } from './progress.js';
@@ -109,9 +109,7 @@ export async function runTraining(config: RunConfig, options: RunOptions = {}): 
   try {
     // A run that goes on has its weights; those that it began with may be gone.
     using start =
-      train.from && !folder.checkpoint
-        ? await StartWeights.open(train.from, modelConfig, manifest.vocabulary)
-        : undefined;
+      train.from && !folder.checkpoint ? await StartWeights.open(train.from, modelConfig, manifest) : undefined;
     await using model = await Model.create(modelConfig, modelOptions(config));
     if (start) {
       await start.load(model, { ema: averages });
@@ -214,7 +212,7 @@ export async function runTraining(config: RunConfig, options: RunOptions = {}): 
         keep,
         copy: train.checkpoint_copy,
         ema: averages,
-        metadata: { [VOCABULARY_METADATA]: JSON.stringify(manifest.vocabulary) },
+        metadata: vocabularyMetadata(manifest),
         before() {
           folder.metrics.sync();
           events?.sync();

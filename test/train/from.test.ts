@@ -6,7 +6,7 @@ import { readManifest } from '../../lib/data/manifest.js';
 import { SafetensorsFile, writeSafetensors } from '../../lib/io/safetensors.js';
 import { Model } from '../../lib/model/model.js';
 import { EMA_FILE, MODEL_FILE } from '../../lib/train/checkpoint.js';
-import { StartWeights } from '../../lib/train/from.js';
+import { StartWeights, vocabularyMetadata } from '../../lib/train/from.js';
 import { isStep, type StepMetrics } from '../../lib/train/metrics.js';
 import { silent } from '../../lib/train/progress.js';
 import { modelForDataset, modelOptions } from '../../lib/train/run.js';
@@ -36,7 +36,7 @@ async function begin(...overrides: string[]): Promise<Model> {
   const config = readRunConfig(job.config, overrides);
   const manifest = readManifest(config.data.dataset);
   const modelConfig = modelForDataset(config, manifest);
-  using start = await StartWeights.open(config.train.from!, modelConfig, manifest.vocabulary);
+  using start = await StartWeights.open(config.train.from!, modelConfig, manifest);
   const model = await Model.create(modelConfig, { ...modelOptions(config), ema: true });
   await start.load(model, { ema: true });
   return model;
@@ -79,6 +79,36 @@ test('a dense model, copied into every tower, has the same first loss bit for bi
   // From the second step on the towers differ.
   using file = await fileOf('mot', '../step-000002/model.safetensors');
   expect(file.read('layers.0.text.mlp.up_proj.weight')).not.toEqual(file.read('layers.0.image.mlp.up_proj.weight'));
+});
+
+test('ids of another tokenizer are not taken for its own, and that is said', async () => {
+  const config = readRunConfig(job.config, [`data.dataset=${silentData}`]);
+  const manifest = readManifest(silentData);
+  const modelConfig = modelForDataset(config, manifest);
+  const tokenizers = (image: string) => ({
+    text: { file: 'tokenizer.json', sha256: 'same' },
+    image: { file: 'image.safetensors', sha256: image },
+  });
+  const path = join(job.folder, 'tokenized.safetensors');
+  await using saved = await Model.create(modelConfig, { tokens: 64, seed: 9 });
+  await saved.save(path, ['weight'], vocabularyMetadata({ ...manifest, tokenizers: tokenizers('first') }));
+  const { text, image } = manifest.vocabulary.ranges;
+  for (const hash of ['first', 'second']) {
+    const data = { ...manifest, tokenizers: tokenizers(hash) };
+    using start = await StartWeights.open({ path, towers: {} }, modelConfig, data);
+    await using model = await Model.create(modelConfig, modelOptions(config));
+    const drawn = await model.readTensor('weight', 'lm_head.weight');
+    await start.load(model, { ema: false });
+    const [now, old] = [
+      await model.readTensor('weight', 'lm_head.weight'),
+      await saved.readTensor('weight', 'lm_head.weight'),
+    ];
+    const of = (values: Float32Array, { begin, end }: { begin: number; end: number }): Float32Array =>
+      values.subarray(begin * modelConfig.d_model, end * modelConfig.d_model);
+    expect(of(now, text!)).toEqual(of(old, text!));
+    expect(of(now, image!)).toEqual(of(hash === 'first' ? old : drawn, image!));
+    expect(/the ids of image are drawn anew/.test(start.sentence)).toBe(hash === 'second');
+  }
 });
 
 describe('a new modality', () => {
