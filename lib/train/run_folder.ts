@@ -34,8 +34,14 @@ const FREE_KEYS = new Set([
   ...Object.keys(anomalySchema.shape).map((key) => `train.anomaly.${key}`),
 ]);
 
-/** May change as well where there are no experts: those choose among the tokens of a micro-batch. */
-const SPLIT_KEY = 'train.micro_sequences';
+/** May change as well where there are no experts: results stay the same up to rounding. */
+const ROUNDING_KEYS = new Map([
+  [
+    'train.micro_sequences',
+    { said: 'the same global batches in other parts', refused: 'experts choose among the tokens of a micro-batch' },
+  ],
+  ['train.device', { said: 'the same steps on another device', refused: 'a rounding may change whom experts choose' }],
+]);
 
 /** A run folder, open for training. */
 export interface RunFolder {
@@ -111,18 +117,21 @@ function checkContinues(
   warn: (sentence: string) => void,
 ): void {
   const experts = isGroup(config['model']) && config['model']['experts'] !== undefined;
-  const free = experts ? FREE_KEYS : new Set([...FREE_KEYS, SPLIT_KEY]);
-  const changes = changedSettings(checkpoint, config, fingerprint, free).map((change) =>
-    change.startsWith(`${SPLIT_KEY} `) ? `${change} (experts choose among the tokens of a micro-batch)` : change,
-  );
+  const free = experts ? FREE_KEYS : new Set([...FREE_KEYS, ...ROUNDING_KEYS.keys()]);
+  const changes = changedSettings(checkpoint, config, fingerprint, free).map((change) => {
+    const rounding = ROUNDING_KEYS.get(change.slice(0, change.indexOf(' ')));
+    return rounding ? `${change} (${rounding.refused})` : change;
+  });
   if (changes.length > 0)
     throw new MotError(
       'ERR_CONFIG',
       `this config does not continue the run of ${checkpoint.path}: ${changes.join('; ')}. Set it back, or start anew with another out=DIR.`,
     );
-  const split = differences(checkpoint.state.config, config).get(SPLIT_KEY);
-  if (split !== undefined)
-    warn(`${split}: the same global batches in other parts, so results are the same up to rounding, not bit for bit.`);
+  const changed = differences(checkpoint.state.config, config);
+  for (const [key, { said }] of ROUNDING_KEYS) {
+    const what = changed.get(key);
+    if (what !== undefined) warn(`${what}: ${said}, so results are the same up to rounding, not bit for bit.`);
+  }
 }
 
 /** A sentence part for each dotted key whose values differ. */

@@ -45,14 +45,16 @@ test('at another thread count it is the same bits', async () => {
   expectSameAsUninterrupted('threads');
 });
 
-describe('at another micro-batch split of the same global batch', () => {
-  test.each([1, 4])('of %d sequences it is the same within rounding, and says so', async (micro) => {
-    const name = `split-${micro}`;
+describe('at another micro-batch split of the same global batch, or on another device', () => {
+  test.each([
+    ['train.micro_sequences=1', 'micro_sequences was 2 and is now 1: the same global batches'],
+    ['train.micro_sequences=4', 'micro_sequences was 2 and is now 4: the same global batches'],
+    ['train.device=reference', 'device was "cpu" and is now "reference": the same steps on another device'],
+  ])('%s: it is the same within rounding, and says so', async (change, sentence) => {
+    const name = change.replace(/.*=/, 'other-');
     await trainTo(name, 13);
-    const said = await resume(name, [`train.micro_sequences=${micro}`]);
-    expect(said).toMatch(
-      new RegExp(`micro_sequences was 2 and is now ${micro}: the same global batches.*not bit for bit`),
-    );
+    const said = await resume(name, [change]);
+    expect(said).toMatch(new RegExp(`${sentence}.*not bit for bit`));
     const steps = (run: string): StepMetrics[] => job.lines(run).filter(isStep);
     for (const [i, line] of steps(name).entries()) {
       const whole = steps('whole')[i]!;
