@@ -6,7 +6,7 @@ import { MotError, type MotErrorCode } from '../errors.js';
 import type { NativeAddon } from './types.js';
 
 /** Version of the contract in types.ts; the addon carries the same number (native/addon/addon.cpp). */
-const CONTRACT_VERSION = 6;
+const CONTRACT_VERSION = 7;
 
 let loaded: { addon: NativeAddon; path: string } | undefined;
 

@@ -165,7 +165,7 @@ export type WeightKind = 'raw' | 'ema';
 export interface NativeOpEvent {
   /** Name in the op table: `grouped_gemm_forward`. */
   op: string;
-  /** Since the profile began. */
+  /** Microseconds of the clock of `process.hrtime`. */
   beginUs: number;
   /** Wall clock. */
   durationUs: number;

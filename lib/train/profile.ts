@@ -37,6 +37,7 @@ export class StepProfiler {
   /** Known from the first step on: a run of one step is profiled without. */
   #warmUp: number | undefined;
   #steps: { step: number; beginUs: number; durationUs: number }[] = [];
+  /** Where the trace begins. */
   #began = 0;
   #running = false;
   #events: OpEvent[] = [];
@@ -57,9 +58,9 @@ export class StepProfiler {
     if (this.#seen === this.#warmUp) {
       await this.model.startProfile();
       this.#running = true;
-      this.#began = performance.now();
+      this.#began = nowUs();
     }
-    if (this.#running) this.#steps.push({ step: 0, beginUs: (performance.now() - this.#began) * 1000, durationUs: 0 });
+    if (this.#running) this.#steps.push({ step: 0, beginUs: nowUs() - this.#began, durationUs: 0 });
   }
 
   /** After step number `step`. */
@@ -68,7 +69,7 @@ export class StepProfiler {
     const last = this.#steps.at(-1);
     if (!this.#running || !last) return;
     last.step = step;
-    last.durationUs = (performance.now() - this.#began) * 1000 - last.beginUs;
+    last.durationUs = nowUs() - this.#began - last.beginUs;
     if (this.#steps.length === STEPS) await this.#take();
   }
 
@@ -86,9 +87,15 @@ export class StepProfiler {
   }
 
   async #take(): Promise<void> {
-    this.#events = await this.model.takeProfile();
+    const events = await this.model.takeProfile();
+    this.#events = events.map((event) => ({ ...event, beginUs: event.beginUs - this.#began }));
     this.#running = false;
   }
+}
+
+/** The clock of the ops' times, so that they lie inside their steps however long a call waits for its turn. */
+function nowUs(): number {
+  return Number(process.hrtime.bigint()) / 1000;
 }
 
 function write(path: string, text: string): void {

@@ -19,7 +19,7 @@ namespace mot::addon {
 
 namespace {
 
-constexpr int kContractVersion = 6;  // as in lib/native/load.ts
+constexpr int kContractVersion = 7;  // as in lib/native/load.ts
 
 Napi::Value cpu(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {

@@ -10,7 +10,7 @@ namespace mot {
 
 struct OpEvent {
   const char* op;      // name in the op table
-  double begin_us;     // since the profile began
+  double begin_us;     // on the steady clock, which is also the host's monotonic one
   double duration_us;  // wall clock
   OpCost cost;
 };
@@ -21,14 +21,14 @@ class Profile {
 
   template <class Params>
   void add(const Params& params, Clock::time_point begin, Clock::time_point end) {
-    events_.push_back({op_name(params), microseconds(begin - start_), microseconds(end - begin), op_cost(params)});
+    events_.push_back(
+        {op_name(params), microseconds(begin.time_since_epoch()), microseconds(end - begin), op_cost(params)});
   }
   std::vector<OpEvent> take() { return std::move(events_); }
 
  private:
   static double microseconds(Clock::duration d) { return std::chrono::duration<double, std::micro>(d).count(); }
 
-  Clock::time_point start_ = Clock::now();
   std::vector<OpEvent> events_;
 };
 
