@@ -79,6 +79,8 @@ split: {validation: 0.2, heldout: 0.2}
     const { status, stderr } = spawnSync(node!, [cli!, 'report', job.out('done')], { encoding: 'utf8' });
     expect([status, stderr]).toEqual([0, expect.anything()]);
     const url = pathToFileURL(join(job.out('done'), 'report.html')).href;
+    // The page of the job above, whose process is gone, would go on asking for it.
+    await browser.open('about:blank');
     browser.errors.length = 0;
     browser.requests.length = 0;
     await browser.open(url);
