@@ -128,6 +128,10 @@ function checkContinues(
       `this config does not continue the run of ${checkpoint.path}: ${changes.join('; ')}. Set it back, or start anew with another out=DIR.`,
     );
   const changed = differences(checkpoint.state.config, config);
+  const steps = changed.get('train.steps');
+  const schedule = isGroup(config['train']) ? String(config['train']['schedule']) : '';
+  if (steps !== undefined && schedule !== 'constant')
+    warn(`${steps}: from here on the learning rate is that of a ${schedule} schedule of the new length.`);
   for (const [key, { said }] of ROUNDING_KEYS) {
     const what = changed.get(key);
     if (what !== undefined) warn(`${what}: ${said}, so results are the same up to rounding, not bit for bit.`);

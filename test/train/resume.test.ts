@@ -45,6 +45,19 @@ test('at another thread count it is the same bits', async () => {
   expectSameAsUninterrupted('threads');
 });
 
+test('with another number of steps the rate follows a schedule of that length, and the run says so', async () => {
+  await trainTo('longer', 13);
+  expect(await resume('longer', ['train.steps=60'])).toMatch(/train\.steps was 30 and is now 60: .*wsd schedule/);
+  const rates = job.lines('longer').filter(isStep);
+  const whole = job.lines('whole').filter(isStep);
+  expect(rates.slice(0, 13).map(({ lr }) => lr)).toEqual(whole.slice(0, 13).map(({ lr }) => lr));
+  expect(rates[29]!.lr).toBeGreaterThan(whole[29]!.lr);
+  expect(rates[59]!.lr).toBeCloseTo(whole[29]!.lr, 12);
+  const constant = ['train.schedule=constant'];
+  await trainTo('constant', 13, constant);
+  expect(await resume('constant', [...constant, 'train.steps=40'])).not.toMatch(/schedule/);
+});
+
 describe('at another micro-batch split of the same global batch, or on another device', () => {
   test.each([
     ['train.micro_sequences=1', 'micro_sequences was 2 and is now 1: the same global batches'],
