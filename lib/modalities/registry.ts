@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import type { DatasetManifest } from '../data/dataset.js';
 import { MotError } from '../errors.js';
 import { SafetensorsFile, writeSafetensors } from '../io/safetensors.js';
@@ -100,10 +100,7 @@ export async function loadTokenizers(
       );
     }
     const path = await expectFile(folder, entry);
-    const tokenizer =
-      entry.file === moduleFile(modality)
-        ? await ModuleTokenizer.read(path)
-        : await expectFormat(modality, formats).load(path);
+    const tokenizer = await loadTokenizer(modality, path, formats);
     if (tokenizer.size !== range.end - range.begin) {
       throw new MotError(
         'ERR_DATA',
@@ -113,6 +110,17 @@ export async function loadTokenizers(
     tokenizers[modality] = tokenizer;
   }
   return tokenizers;
+}
+
+/** Reads the tokenizer file of a data set, the built-in one of its modality or that of a module. */
+export async function loadTokenizer(
+  modality: string,
+  path: string,
+  formats: Readonly<Record<string, TokenizerFormat>> = tokenizerFormats,
+): Promise<Tokenizer<unknown>> {
+  return basename(path) === moduleFile(modality)
+    ? await ModuleTokenizer.read(path)
+    : await expectFormat(modality, formats).load(path);
 }
 
 /** How the codecs of continuous modalities are read, by modality. */

@@ -74,6 +74,15 @@ const textTokenizer = z.strictObject({
   special_tokens: z.array(z.string().min(1)).default([]),
 });
 
+/** A tokenizer of another data set. */
+const tokenizerFile = {
+  /**
+   * Tokenizer of another data set to use, `FOLDER/image_tokenizer.safetensors` or `speech_tokenizer.safetensors`: ids keep
+   * their meaning, so that a model of that set can be fine-tuned. Its sizes are the file's. Default: one is made.
+   */
+  file: path.optional(),
+};
+
 /** Keys of a tokenizer that a module of the user's makes. */
 const moduleKeys = {
   /** Path of a JavaScript module that makes the tokenizer, from the working folder. Default: the built-in one. */
@@ -83,6 +92,7 @@ const moduleKeys = {
 };
 
 const imageTokenizer = z.strictObject({
+  ...tokenizerFile,
   ...moduleKeys,
   /** Side of the pictures in pixels, a multiple of `patch`. A picture has `(size / patch)^2 * stages` tokens. */
   size: z.int().min(1).max(4096).default(32),
@@ -97,6 +107,7 @@ const imageTokenizer = z.strictObject({
 });
 
 const speechTokenizer = z.strictObject({
+  ...tokenizerFile,
   ...moduleKeys,
   /** Units, 25 a second before repeats are removed. */
   units: z.int().min(2).max(65536).default(500),
@@ -226,6 +237,7 @@ export type OwnOptions = Omit<z.output<typeof ownSchema>, 'sources'> & { sources
  */
 export function parseOwnOptions({ value, where }: ConfigSource): OwnOptions {
   const options = parseWith(ownSchema, value, 'config of the data set', { where });
+  for (const modality of ['image', 'speech'] as const) checkFileAlone(modality, { value, where });
   const kinds = Object.keys(sourceSchemas) as SourceKind[];
   const sources = options.sources.map((source, i): SourceOptions => {
     const [kind, other] = kinds.filter((key) => Object.hasOwn(source, key));
@@ -250,6 +262,18 @@ export function parseOwnOptions({ value, where }: ConfigSource): OwnOptions {
     };
   });
   return { ...options, sources };
+}
+
+/** A tokenizer that is read from a file has its sizes: a key that asks for others would be without effect. */
+function checkFileAlone(modality: 'image' | 'speech', { value, where }: ConfigSource): void {
+  const given = (value as { tokenizers?: Record<string, Record<string, unknown> | undefined> }).tokenizers?.[modality];
+  if (given?.['file'] === undefined) return;
+  const other = Object.keys(given).find((key) => key !== 'file' && key !== 'fit');
+  if (other !== undefined)
+    throw new MotError(
+      'ERR_CONFIG',
+      `config of the data set: ${where(['tokenizers', modality, other])}tokenizers.${modality}.${other} cannot be set beside file, which has the tokenizer made already; take one out.`,
+    );
 }
 
 /**

@@ -13,6 +13,7 @@ import { silentPreparation, type PrepareProgress } from '../prepare_progress.js'
 import { WorkerPool } from '../../threads/worker_pool.js';
 import { fitBaselines } from './baselines.js';
 import { encodeSources } from './encode.js';
+import { givenTokenizers, withGivenSizes, type GivenTokenizers } from './given.js';
 import { findFiles, type SourceFile } from './glob.js';
 import type { OwnOptions, SourceOptions } from './options.js';
 import { learnTokenizers, sampleSources } from './sample.js';
@@ -31,16 +32,18 @@ const REVISION = 1;
  * What cannot be used is left out and named in `skipped.jsonl`: source, file, line or member or row, reason.
  *
  * @throws MotError ERR_DATA when a source has no file or nothing that can be used, or nothing is left to train on;
- *   ERR_FILE_WRITE when the folder holds something else or cannot be written; ERR_FILE_OPEN or ERR_FILE_FORMAT for a
- *   tokenizer.json; ERR_ABORTED.
+ *   ERR_FILE_WRITE when the folder holds something else or cannot be written; ERR_FILE_OPEN, ERR_FILE_FORMAT or
+ *   ERR_CONFIG for a tokenizer file; ERR_ABORTED.
  */
-export async function prepareOwn(options: OwnOptions, run: Omit<PrepareRun, 'out'> = {}): Promise<PreparedDataset> {
+export async function prepareOwn(config: OwnOptions, run: Omit<PrepareRun, 'out'> = {}): Promise<PreparedDataset> {
   const { progress = silentPreparation, threads = availableParallelism(), signal } = run;
-  const folder = options.out;
-  const sources = options.sources.map(openSource);
-  const inputs = hashInputs(options, sources);
+  const folder = config.out;
+  const sources = config.sources.map(openSource);
+  const inputs = hashInputs(config, sources);
   const cached = cachedManifest(folder, inputs);
   if (cached) return { folder, manifest: cached, cached: true };
+  const given = await givenTokenizers(config);
+  const options = withGivenSizes(config, given);
   makeFolder(folder);
   await limitSharp();
   const pool = new WorkerPool<OwnTasks>(new URL('./worker.js', import.meta.url), threads);
@@ -50,7 +53,7 @@ export async function prepareOwn(options: OwnOptions, run: Omit<PrepareRun, 'out
     let state = readState(folder, inputs);
     if (state) progress.say(`going on in ${folder}: ${state.splits.train.documents} documents are there already`);
     else {
-      state = await startState(folder, inputs, sources, options, pool, progress);
+      state = await startState(folder, inputs, sources, options, given, pool, progress);
       writeState(folder, state);
     }
     await encodeSources(folder, state, sources, options, pool, progress);
@@ -94,10 +97,15 @@ function openSource(options: SourceOptions, index: number): OpenSource {
 
 /** Hash of the config and of names, sizes and times of all files that it names. */
 function hashInputs({ out: _, ...options }: OwnOptions, sources: readonly OpenSource[]): string {
-  const { file } = options.tokenizers.text;
-  const tokenizer = file === undefined ? [] : findFiles(file);
-  if (file !== undefined && tokenizer.length === 0)
-    throw new MotError('ERR_FILE_OPEN', `tokenizers.text.file: there is no file ${file}; check the path.`);
+  const tokenizer: SourceFile[] = [];
+  for (const modality of ['text', 'image', 'speech'] as const) {
+    const { file } = options.tokenizers[modality];
+    if (file === undefined) continue;
+    const found = findFiles(file);
+    if (found.length === 0)
+      throw new MotError('ERR_FILE_OPEN', `tokenizers.${modality}.file: there is no file ${file}; check the path.`);
+    tokenizer.push(...found);
+  }
   const modules = [
     options.tokenizers.image,
     options.tokenizers.speech,
@@ -139,17 +147,18 @@ function cachedManifest(folder: string, inputs: string): DatasetManifest | undef
   );
 }
 
-/** Learns and saves the tokenizers. */
+/** Learns the tokenizers that are not given, and saves all. */
 async function startState(
   folder: string,
   inputs: string,
   sources: readonly OpenSource[],
   options: OwnOptions,
+  given: GivenTokenizers,
   pool: WorkerPool<OwnTasks>,
   progress: PrepareProgress,
 ): Promise<PrepareState> {
   const sample = await sampleSources(sources, options, pool, progress);
-  const learnt = await learnTokenizers(sample, options, pool, progress);
+  const learnt = await learnTokenizers(sample, options, given, pool, progress);
   const vocabulary = makeVocabulary(Object.entries(learnt).map(([name, { size }]) => [name, size]));
   const tokenizers = await saveTokenizers(folder, learnt);
   const perModality = (): Record<string, number> => Object.fromEntries(vocabulary.modalities.map((name) => [name, 0]));

@@ -9,6 +9,7 @@ import { HubTextTokenizer } from '../../modalities/text/hub_tokenizer.js';
 import { loadTextTokenizer, toTokenizerJson } from '../../modalities/text/tokenizer_json.js';
 import type { PrepareProgress } from '../prepare_progress.js';
 import type { WorkerPool } from '../../threads/worker_pool.js';
+import type { GivenTokenizers } from './given.js';
 import type { OwnOptions } from './options.js';
 import { isPacked } from './packed.js';
 import { planFile, planSource, silenceOf, type OpenSource, type Task } from './tasks.js';
@@ -128,13 +129,14 @@ function smallest<T>(list: readonly { item: T; draw: number }[], count: number):
 }
 
 /**
- * Learns a tokenizer for each modality, all at once.
+ * Learns a tokenizer for each modality that has none given, all at once.
  *
  * @throws MotError ERR_DATA for a modality that is asked for and of which the sample has nothing.
  */
 export async function learnTokenizers(
   sample: Sample,
   options: OwnOptions,
+  given: GivenTokenizers,
   pool: WorkerPool<OwnTasks>,
   progress: PrepareProgress,
 ): Promise<Tokenizers> {
@@ -166,17 +168,18 @@ export async function learnTokenizers(
     return value;
   };
   const learnImage = async (): Promise<ImageTokenizer | ModuleTokenizer> => {
-    const { module, options: given, size, patch, codes, stages } = image;
-    if (module !== undefined)
-      return fromModule('image', { module, options: given }, sample.pictures, { pictureSize: size });
+    if (given.image) return given.image;
+    const { module, options, size, patch, codes, stages } = image;
+    if (module !== undefined) return fromModule('image', { module, options }, sample.pictures, { pictureSize: size });
     const trained = { pictureSize: size, patchSize: patch, codes, stages, seed };
     return ImageTokenizer.fromTensors(
       await pool.run('trainImage', { pictures: sample.pictures, options: trained, threads: pool.threads }),
     );
   };
   const learnSpeech = async (): Promise<SpeechTokenizer | ModuleTokenizer> => {
-    const { module, options: given, units } = speech;
-    if (module !== undefined) return fromModule('speech', { module, options: given }, sample.sounds);
+    if (given.speech) return given.speech;
+    const { module, options, units } = speech;
+    if (module !== undefined) return fromModule('speech', { module, options }, sample.sounds);
     return SpeechTokenizer.fromTensors(
       await pool.run('trainSpeech', { sounds: sample.sounds, options: { units, seed }, threads: pool.threads }),
     );

@@ -6,11 +6,11 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { openSplit } from '../../../lib/data/manifest.js';
-import { readOwnOptions } from '../../../lib/data/own/options.js';
+import { readOwnOptions, type OwnOptions } from '../../../lib/data/own/options.js';
 import { prepareOwn } from '../../../lib/data/own/prepare.js';
 import type { PreparedDataset } from '../../../lib/data/prepare_emoji.js';
 import { decodeDocument, loadTokenizers } from '../../../lib/modalities/registry.js';
-import { brokenConfig, hashes, options, skippedOf, write, writeBrokenFolder } from './fixtures.js';
+import { brokenConfig, hashes, options, png, skippedOf, wav, write, writeBrokenFolder } from './fixtures.js';
 
 const cli = fileURLToPath(new URL('../../../lib/cli/main.js', import.meta.url));
 let root: string;
@@ -184,6 +184,11 @@ describe('what is wrong before any work', () => {
     ['sources: [{jsonl: a, wieght: 2}]', /own\.yaml:2: unknown key wieght; did you mean weight\?/],
     ['sources: [{parquet: a, columns: [{caption: b}]}]', /unknown key columns\[0\]\.caption/],
     ['sources: [{text: a}]\ntokenizers: {image: {size: 30}}', /patches of 4 pixels do not tile/],
+    [
+      'sources: [{text: a}]\ntokenizers: {image: {file: x.safetensors, fit: letterbox, size: 64}}',
+      /own\.yaml:3: tokenizers\.image\.size cannot be set beside file/,
+    ],
+    ['sources: [{text: a}]\ntokenizers: {speech: {file: x, module: y}}', /speech\.module cannot be set beside file/],
     ['sources: [{text: a}]\nsplit: {validation: 0.8, heldout: 0.4}', /leave nothing to train on/],
   ])('%s', (yaml, message) => {
     expect(() => options(`out: x\n${yaml}`)).toThrow(message);
@@ -193,6 +198,59 @@ describe('what is wrong before any work', () => {
 test('the recipe shows the defaults', () => {
   const recipe = fileURLToPath(new URL('../../../../recipes/own-data.yaml', import.meta.url));
   expect(readOwnOptions(recipe)).toEqual(options('out: data/mine\nsources: [{jsonl: my-data/*.jsonl}]'));
+});
+
+describe('tokenizers of another data set', () => {
+  const document = (i: number): string => {
+    const data = (bytes: Uint8Array, type: string): string =>
+      `data:${type};base64,${Buffer.from(bytes).toString('base64')}`;
+    return JSON.stringify([
+      { text: `number ${i}` },
+      { image: data(png(i), 'image/png') },
+      { audio: data(wav(i), 'audio/wav') },
+    ]);
+  };
+  const yaml = (name: string, first: number, tokenizers: string): OwnOptions => {
+    const lines = Array.from({ length: 30 }, (_, i) => `${document(first + i)}\n`);
+    const path = write(join(root, `${name}.jsonl`), lines.join(''));
+    return options(`out: ${root}/${name}
+sources: [{jsonl: ${path}}]
+split: {validation: 0}
+tokenizers: {${tokenizers}}
+`);
+  };
+  let first: PreparedDataset;
+  beforeAll(async () => {
+    const learnt = 'text: {vocabulary: 260}, image: {size: 8, codes: 8, stages: 1}, speech: {units: 6}';
+    first = await prepareOwn(yaml('first', 0, learnt), { threads: 1 });
+  });
+  const files = (): string =>
+    Object.entries(first.manifest.tokenizers)
+      .map(([modality, { file }]) => `${modality}: {file: ${join(first.folder, file)}}`)
+      .join(', ');
+
+  test('are kept byte for byte, sizes included', async () => {
+    const { folder, manifest } = await prepareOwn(yaml('second', 1000, files()), { threads: 1 });
+    expect(manifest.tokenizers).toEqual(first.manifest.tokenizers);
+    expect(manifest.vocabulary).toEqual(first.manifest.vocabulary);
+    const source = await openSplit(folder, manifest, 'train');
+    const segments = decodeDocument(source.read(0).token, await loadTokenizers(folder, manifest), manifest.vocabulary);
+    source.close();
+    expect(segments[1]).toMatchObject({ image: { width: 8, height: 8 } });
+  });
+
+  test('must be there, and of their modality', async () => {
+    const attempt = (tokenizers: string) => prepareOwn(yaml('third', 0, tokenizers), { threads: 1 });
+    await expect(attempt('image: {file: nowhere}')).rejects.toThrow(
+      /tokenizers\.image\.file: there is no file nowhere/,
+    );
+    const speech = join(first.folder, first.manifest.tokenizers['speech']!.file);
+    await expect(attempt(`image: {file: ${speech}}`)).rejects.toMatchObject({
+      code: 'ERR_FILE_FORMAT',
+      message: expect.stringMatching(/is not the image tokenizer of a data set.*name FOLDER\/image_tokenizer/),
+    });
+    expect(existsSync(join(root, 'third'))).toBe(false);
+  });
 });
 
 describe('a killed preparation', () => {
