@@ -1,6 +1,6 @@
 import { MotError } from '../../errors.js';
 import { ImageTokenizer } from '../../modalities/image/patch_codebook.js';
-import { ModuleTokenizer } from '../../modalities/module.js';
+import type { ModuleTokenizer } from '../../modalities/module.js';
 import { loadTokenizer } from '../../modalities/registry.js';
 import type { SpeechTokenizer } from '../../modalities/speech/speech_units.js';
 import type { OwnOptions } from './options.js';
