@@ -2,7 +2,7 @@ import { imageSpans } from '../data/latents.js';
 import { joinDocuments, type ImageMask } from '../data/packer.js';
 import { MotError } from '../errors.js';
 import type { Document } from '../model/batch.js';
-import type { DecodeBatch, Model } from '../model/model.js';
+import type { CallOptions, DecodeBatch, Model, WeightKind } from '../model/model.js';
 
 /** A sequence in the KV cache: a range of its slots, filled from the first on. */
 export interface CachedSequence {
@@ -48,6 +48,12 @@ export function cacheBatch(pieces: readonly Piece[], imageMask?: ImageMask): Dec
   return { ...batch, slot };
 }
 
+/** What every call for a sequence has. */
+export interface CacheCall extends CallOptions {
+  /** Default `raw`. */
+  weights?: WeightKind;
+}
+
 /**
  * Puts a whole prompt into the cache, in parts of what one call takes; images are never parted.
  *
@@ -58,9 +64,9 @@ export async function prefill(
   model: Model,
   sequence: CachedSequence,
   prompt: Document,
-  options: { imageMask?: ImageMask | undefined; signal?: AbortSignal | undefined } = {},
+  options: CacheCall & { imageMask?: ImageMask | undefined } = {},
 ): Promise<Float32Array> {
-  const { imageMask, signal } = options;
+  const { imageMask, ...call } = options;
   const spans = prompt.patchRow ? imageSpans(prompt.patchRow) : [];
   const { length } = prompt.token;
   let logits: Float32Array = new Float32Array(0);
@@ -75,7 +81,7 @@ export async function prefill(
       );
     const document = part(prompt, begin, end);
     const batch = cacheBatch([{ sequence, document }], imageMask);
-    logits = await model.decode(batch, Int32Array.of(end - begin - 1), signal ? { signal } : {});
+    logits = await model.decode(batch, Int32Array.of(end - begin - 1), call);
     sequence.length += end - begin;
     begin = end;
   }

@@ -1,8 +1,8 @@
 import { MotError } from '../errors.js';
 import type { Document } from '../model/batch.js';
-import type { Model } from '../model/model.js';
+import type { Model, WeightKind } from '../model/model.js';
 import { randomKey, randomUniform, type RandomKey } from '../modalities/random.js';
-import { cacheBatch, prefill, type CachedSequence } from './cache.js';
+import { cacheBatch, prefill, type CacheCall, type CachedSequence } from './cache.js';
 import { checkImages, drawImages, guidanceSlots, imageDocument, type ImageGeneration } from './images.js';
 import { checkSampling, sampleToken, type IdRange, type SamplingOptions } from './sampler.js';
 
@@ -30,6 +30,8 @@ export interface GenerateOptions extends SamplingOptions {
   images?: ImageGeneration;
   /** Called with the latents [patches * width] of every image. */
   onImage?: (latent: Float32Array, sequence: number) => void;
+  /** Default `raw`; `ema`: the average of the weights, of a model created with `ema`. */
+  weights?: WeightKind;
   signal?: AbortSignal;
 }
 
@@ -97,11 +99,11 @@ async function generateGroup(
   slots: { room: number; each: number },
   options: GenerateOptions,
 ): Promise<number[][]> {
-  const { modalityOf = () => 0, maxTokens, seed = 0, stopTokens = [], images, signal } = options;
+  const { modalityOf = () => 0, maxTokens, seed = 0, stopTokens = [], images, weights, signal } = options;
   const next = options.next ?? (() => ({ allowed: [[0, model.config.vocab]] as const }));
   const sampling = checkSampling(options);
   const stop = new Set(stopTokens);
-  const call = signal ? { signal } : {};
+  const call: CacheCall = { ...(weights ? { weights } : {}), ...(signal ? { signal } : {}) };
   const { vocab } = model.config;
   const sequences = prompts.map((prompt, s): Sequence => ({
     index: first + s,
@@ -141,7 +143,7 @@ async function generateGroup(
       random: sequence.noise,
       ordinal: sequence.images++,
     }));
-    const latents = await drawImages(model, requests, how, signal);
+    const latents = await drawImages(model, requests, how, call);
     const goingOn: Active[] = [];
     for (const [i, sequence] of fitting.entries()) {
       const document = imageDocument(latents[i]!, 0, how);
@@ -151,7 +153,7 @@ async function generateGroup(
       sequence.generated.push(modality.end);
       if (stop.has(modality.end) || sequence.generated.length === maxTokens) continue;
       // What comes now sees the clean image.
-      await prefill(model, sequence, document, { imageMask, signal });
+      await prefill(model, sequence, document, { imageMask, ...call });
       goingOn.push([sequence, modality.end]);
     }
     return goingOn;
@@ -173,7 +175,7 @@ async function generateGroup(
   // Prefill one prompt at a time.
   const prefilled: Float32Array[] = [];
   for (const sequence of sequences)
-    prefilled.push(await prefill(model, sequence, sequence.prompt, { imageMask: images?.imageMask, signal }));
+    prefilled.push(await prefill(model, sequence, sequence.prompt, { imageMask: images?.imageMask, ...call }));
   let active = await advance(
     sequences.map((sequence): Active => [sequence, sequence.prompt.token[sequence.prompt.token.length - 1]!]),
     prefilled,

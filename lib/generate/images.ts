@@ -4,7 +4,7 @@ import type { Document } from '../model/batch.js';
 import type { Model } from '../model/model.js';
 import { randomNormals, type RandomKey } from '../modalities/random.js';
 import type { ContinuousModality } from '../modalities/vocabulary.js';
-import { cacheBatch, prefill, type CachedSequence, type Piece } from './cache.js';
+import { cacheBatch, prefill, type CacheCall, type CachedSequence, type Piece } from './cache.js';
 import {
   checkDiffusion,
   cosineSchedule,
@@ -54,7 +54,7 @@ export async function drawImages(
   model: Model,
   requests: readonly ImageRequest[],
   options: ImageGeneration,
-  signal?: AbortSignal,
+  call: CacheCall = {},
 ): Promise<Float32Array[]> {
   const { patches } = options;
   const { guidance } = checkImages(model, options);
@@ -67,7 +67,7 @@ export async function drawImages(
     );
   const images: Float32Array[] = [];
   for (let begin = 0; begin < requests.length; begin += atOnce)
-    images.push(...(await drawTogether(model, requests.slice(begin, begin + atOnce), options, signal)));
+    images.push(...(await drawTogether(model, requests.slice(begin, begin + atOnce), options, call)));
   return images;
 }
 
@@ -88,7 +88,7 @@ async function drawTogether(
   model: Model,
   requests: readonly ImageRequest[],
   options: ImageGeneration,
-  signal: AbortSignal | undefined,
+  call: CacheCall,
 ): Promise<Float32Array[]> {
   const { modality, patches, imageMask, range } = options;
   const { samplingSteps, guidance, eta } = checkImages(model, options);
@@ -100,7 +100,7 @@ async function drawTogether(
   if (guided)
     for (const { unconditional, first } of requests) {
       unconditional.length = 0;
-      await prefill(model, unconditional, { token: [first, modality.begin], modality: [0, 0] }, { signal });
+      await prefill(model, unconditional, { token: [first, modality.begin], modality: [0, 0] }, call);
     }
 
   const images = requests.map(({ random, ordinal }) => {
@@ -116,7 +116,7 @@ async function drawTogether(
     });
     const batch = cacheBatch(pieces, imageMask);
     const rows = Int32Array.from(batch.token, (_, row) => row);
-    const output = await model.decode(batch, rows, { output: 'patches', ...(signal ? { signal } : {}) });
+    const output = await model.decode(batch, rows, { ...call, output: 'patches' });
     const next = timesteps[i + 1];
     const to = next === undefined ? 1 : schedule[next]!;
     const step = { from: schedule[t]!, to, eta, prediction, ...(range ? { range } : {}) };

@@ -260,14 +260,15 @@ export class Model implements AsyncDisposable {
    * diffusion loop passes an image's patches at one timestep after the other, and what lies before them stays.
    *
    * @param options.output Default `logits`.
+   * @param options.weights `raw` (default), or `ema`: with the average of the weights, of a model created with `ema`.
    */
   async decode(
     batch: DecodeBatch,
     positions: Int32Array,
-    options: CallOptions & { output?: Output } = {},
+    options: CallOptions & { output?: Output; weights?: WeightKind } = {},
   ): Promise<Float32Array<ArrayBuffer>> {
-    const { output = 'logits' } = options;
-    return withSignal(options, (abort) => this.#session.decode(batch, positions, output, abort));
+    const { output = 'logits', weights = 'raw' } = options;
+    return withSignal(options, (abort) => this.#session.decode(batch, positions, output, weights, abort));
   }
 
   /** One tensor, copied, row-major: a weight, its gradient, AdamW's moments, or its average. MotError ERR_TENSOR_NAME. */

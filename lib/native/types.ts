@@ -227,6 +227,7 @@ export interface NativeSession {
     batch: NativeBatch,
     positions: Int32Array,
     output: NativeOutput,
+    weights: WeightKind,
     abort: NativeAbort | null,
   ): Promise<Float32Array<ArrayBuffer>>;
   readTensor(kind: TensorKind, name: string): Promise<Float32Array<ArrayBuffer>>;

@@ -23,7 +23,7 @@ import { datasetFolder } from './prepared.js';
 import { lrScales } from './rates.js';
 import { resourceWarnings } from './resources.js';
 import { openRunFolder } from './run_folder.js';
-import { TrainingSamples } from './samples.js';
+import { TrainingSamples, type SampleSetup } from './samples.js';
 import { EventFile } from './tensorboard.js';
 import { runTrainer, type Trainer } from './trainer.js';
 
@@ -261,7 +261,16 @@ async function openSamples(
   const tokenizers = await loadTokenizers(dataset, manifest);
   const codecs = await loadCodecs(dataset, manifest);
   const images = imagesOf(manifest, codecs, data.diffusion.image_mask);
-  const setup = { model, manifest, tokenizers, codecs, seed: train.seed, ...(images ? { images } : {}) };
+  const setup: SampleSetup = {
+    model,
+    manifest,
+    tokenizers,
+    codecs,
+    // Those that validation sees.
+    weights: train.ema_decay === undefined ? 'raw' : 'ema',
+    seed: train.seed,
+    ...(images ? { images } : {}),
+  };
   const source = await open(manifest.splits.validation.documents > 0 ? 'validation' : 'train');
   const samples = await TrainingSamples.open(out, setup, source, count);
   const write = async (step: number): Promise<boolean> => {

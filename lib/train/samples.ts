@@ -8,7 +8,7 @@ import { generateSpan, promptTokens } from '../generate/spans.js';
 import { fileError, removeQuietly } from '../io/files.js';
 import { encodePng } from '../media/png.js';
 import { encodeWav } from '../media/wav.js';
-import type { Model } from '../model/model.js';
+import type { Model, WeightKind } from '../model/model.js';
 import type { Codecs } from '../modalities/codec.js';
 import type { Segment, Tokenizers } from '../modalities/registry.js';
 import type { Picture, Sound } from '../modalities/tokenizer.js';
@@ -51,6 +51,7 @@ export interface SampleSetup {
   tokenizers: Tokenizers;
   codecs: Codecs;
   images?: ImageGeneration;
+  weights: WeightKind;
   seed: number;
 }
 
@@ -120,7 +121,7 @@ export class TrainingSamples {
   }
 
   private async generate(modality: string, prompts: readonly Prompt[], signal?: AbortSignal): Promise<unknown[]> {
-    const { model, manifest, tokenizers, codecs, images, seed } = this.setup;
+    const { model, manifest, tokenizers, codecs, images, weights, seed } = this.setup;
     const { vocabulary, longestDocument } = manifest;
     const results: unknown[] = [];
     // One at a time: the cache holds one document.
@@ -130,6 +131,7 @@ export class TrainingSamples {
         ...(modality === 'text' ? { temperature: 0 } : SAMPLING),
         maxTokens: Math.max(1, longestDocument - given),
         seed: seed + i,
+        weights,
         codecs,
         ...(images ? { images: { samplingSteps: DIFFUSION_STEPS, ...images } } : {}),
         ...(signal ? { signal } : {}),

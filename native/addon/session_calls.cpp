@@ -239,12 +239,13 @@ Napi::Value Session::decode(const Napi::CallbackInfo& info) {
     auto prepared = read_batch(info[0], *core_, Slots::kRequired);
     auto positions = to_positions(info[1], prepared->batch.token.size(), false);
     const Output output = to_output(info[2]);
+    const WeightKind kind = to_weight_kind(info[3]);
     return call(
-        info[3], [prepared, core = core_.get()] { prepared->make_groups(*core); },
-        [prepared, positions = std::move(positions), output](Model& model, const AbortFlag& abort) {
+        info[4], [prepared, core = core_.get()] { prepared->make_groups(*core); },
+        [prepared, positions = std::move(positions), output, kind](Model& model, const AbortFlag& abort) {
           const auto count = static_cast<int64_t>(positions.size());
           std::vector<float> values(static_cast<size_t>(count * model.output_width(output)));
-          model.decode(prepared->groups, positions.data(), count, output, values.data(), abort);
+          model.decode(prepared->groups, positions.data(), count, output, values.data(), abort, kind);
           return float32s(std::move(values));
         });
   });

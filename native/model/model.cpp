@@ -143,8 +143,8 @@ OptimizerResult Model::adamw(const AdamwOptions& options, double max_norm) {
 
 // Prefill and decode are the same pass: queries are the call's tokens, keys the slots of the cache.
 void Model::decode(const TokenGroups& groups, const int32_t* positions, int64_t count, Output output, float* values,
-                   const AbortFlag& abort) {
-  impl_->output_of(Pass(impl_->engine, groups, abort, true), positions, count, output, values);
+                   const AbortFlag& abort, WeightKind kind) {
+  impl_->output_of(Pass(impl_->engine, groups, abort, true, kind), positions, count, output, values);
 }
 
 void Model::start_profile() { impl_->engine.set_profile(std::make_unique<Profile>()); }

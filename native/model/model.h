@@ -135,9 +135,10 @@ class Model {
 
   // With a KV cache (limits.kv_slots > 0): groups made with KvAddress. Writes the keys and values of these tokens into
   // their slots and gives an output of the chosen positions, f32 [count, output_width]. Prefill and decode are the same
-  // call. Slots may be written again: a diffusion loop passes an image's patches once for each timestep.
+  // call. Slots may be written again: a diffusion loop passes an image's patches once for each timestep. A sequence's
+  // calls should all have the same kind of weights.
   void decode(const TokenGroups& groups, const int32_t* positions, int64_t count, Output output, float* values,
-              const AbortFlag& abort);
+              const AbortFlag& abort, WeightKind kind = WeightKind::kRaw);
 
   // Records every op from now on, until take_profile. A running profile begins anew.
   void start_profile();

@@ -3,9 +3,10 @@ import { readFileSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { readRunConfig } from '../../lib/config/run_config.js';
 import { SafetensorsFile } from '../../lib/io/safetensors.js';
-import { Model } from '../../lib/model/model.js';
+import { Model, type WeightKind } from '../../lib/model/model.js';
 import { EMA_FILE, MODEL_FILE, readCheckpoint } from '../../lib/train/checkpoint.js';
 import { isStep, type ValidationMetrics } from '../../lib/train/metrics.js';
+import { generate } from '../../lib/generate/generate.js';
 import { silent } from '../../lib/train/progress.js';
 import { emaDecayAt } from '../../lib/train/schedule.js';
 import { train } from '../../lib/train/train.js';
@@ -94,6 +95,23 @@ test('a run goes on only with the decay it began with', async () => {
       message: expect.stringContaining('train.ema_decay was 0.9'),
     });
   expect(() => readRunConfig(job.config, ['train.ema_decay=1'])).toThrow('train.ema_decay must be less than 1');
+});
+
+test('generate can use the average, which is as a model of it alone', async () => {
+  const config = { vocab: 24, d_model: 32, n_layers: 1, n_heads: 4, ffn_dim: 48, modalities: ['a'] };
+  const limits = { tokens: 16, positions: 16, kv_slots: 16 };
+  await using model = await Model.create(config, { ...limits, ema: true });
+  await using other = await Model.create(config, { ...limits, seed: 7 });
+  const path = join(job.folder, 'other.safetensors');
+  await other.save(path);
+  await model.load(path, ['ema']);
+  const prompts = [{ token: [1, 5], modality: [0, 0] }];
+  const run = (of: Model, weights?: WeightKind) =>
+    generate(of, prompts, { maxTokens: 12, temperature: 1, ...(weights ? { weights } : {}) });
+  expect(await run(model, 'ema')).toEqual(await run(other));
+  expect(await run(model)).toEqual(await run(model, 'raw'));
+  expect(await run(model)).not.toEqual(await run(other));
+  await expect(run(other, 'ema')).rejects.toMatchObject({ code: 'ERR_UNSUPPORTED' });
 });
 
 test('train() averages too', async () => {

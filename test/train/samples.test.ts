@@ -65,6 +65,14 @@ const files = (name: string, step: number): Record<string, string> =>
     readdirSync(folder(name, step)).map((file) => [file, readFileSync(join(folder(name, step), file), 'latin1')]),
   );
 
+test('with averaged weights it is these that are sampled', async () => {
+  await train('averaged', [EVERY, 'train.ema_decay=0.9']);
+  const generated = (name: string): string[] =>
+    Object.entries(files(name, STEPS)).flatMap(([file, bytes]) => (file.includes('generated') ? [bytes] : []));
+  expect(generated('averaged')).toHaveLength(generated('sampled').length);
+  expect(generated('averaged')).not.toEqual(generated('sampled'));
+});
+
 test('a step is sampled every so often and at the end, two samples of each modality', () => {
   const events = readMetrics(join(out('sampled'), 'metrics.jsonl')).filter(
     (line) => !isStep(line) && line.event === 'samples',
