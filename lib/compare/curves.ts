@@ -1,6 +1,6 @@
 import { quantile } from '../bench/statistics.js';
 import type { Curve } from '../report/data.js';
-import { isStep, type MetricsLine } from '../train/metrics.js';
+import { allLosses, isStep, type MetricsLine } from '../train/metrics.js';
 
 /** Losses that a comparison looks at; the last two are watched during training. */
 export const SPLITS = ['train', 'validation', 'heldout'] as const;
@@ -21,8 +21,12 @@ export interface RunCurves {
   skipped: number;
 }
 
-/** Sorts a run's metrics by split and modality; values that were not finite are left out. */
-export function runCurves(lines: readonly MetricsLine[]): RunCurves {
+/**
+ * Sorts a run's metrics by split and modality; values that were not finite are left out.
+ *
+ * @param continuous The modality that is learnt by diffusion: its loss is the error of the prediction. Default: none.
+ */
+export function runCurves(lines: readonly MetricsLine[], continuous?: string): RunCurves {
   const losses: RunCurves['losses'] = { train: {}, validation: {}, heldout: {} };
   const steps = lines.filter(isStep);
   const add = (split: CurveSplit, step: number, values: Record<string, number | null>): void => {
@@ -34,9 +38,9 @@ export function runCurves(lines: readonly MetricsLine[]): RunCurves {
     }
   };
   for (const line of lines)
-    if (isStep(line)) add('train', line.step, line.losses);
+    if (isStep(line)) add('train', line.step, allLosses(line, continuous));
     else if (line.event === 'validation' && (line.split === 'validation' || line.split === 'heldout'))
-      add(line.split, line.step, line.losses);
+      add(line.split, line.step, allLosses(line, continuous));
   const seconds = steps.map((step) => step.tokens / step.tokens_per_second);
   const tokens = steps.reduce((sum, step) => sum + step.tokens, 0);
   return {

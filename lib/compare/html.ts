@@ -182,7 +182,7 @@ function lossChart(
   return {
     id: `loss-${modality}-${split}`,
     title: `${modality}, ${SPLIT_NAMES[split]} loss`,
-    unit: 'nats a token',
+    unit: models[0]?.config.diffusion?.modality === modality ? 'squared error of the prediction' : 'nats a token',
     series,
   };
 }

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse } from 'yaml';
-import { parseModelConfig } from '../config/model_config.js';
+import { parseModelConfig, type ModelConfig } from '../config/model_config.js';
 import { MotError } from '../errors.js';
 import { writeFileAtomic } from '../io/files.js';
 import { Model } from '../model/model.js';
@@ -65,8 +65,7 @@ function finishedModels(
     });
     if (runs.length === 0) return [];
     const { config } = planned.find(({ seed }) => seed === runs[0]!.seed)!;
-    const resolved = parse(readFileSync(join(config.out, CONFIG_FILE), 'utf8')) as { model: unknown };
-    const model = parseModelConfig(resolved.model, { what: `model of ${config.out}` });
+    const model = modelOf(config.out);
     return [
       {
         name,
@@ -80,10 +79,16 @@ function finishedModels(
   return { models, missing };
 }
 
+/** The model of a run folder. */
+function modelOf(run: string): ModelConfig {
+  const resolved = parse(readFileSync(join(run, CONFIG_FILE), 'utf8')) as { model: unknown };
+  return parseModelConfig(resolved.model, { what: `model of ${run}` });
+}
+
 function finishedRun({ config }: PlannedRun): RunCurves | undefined {
   const metrics = join(config.out, METRICS_FILE);
   if (!existsSync(metrics)) return undefined;
-  const curves = runCurves(readMetrics(metrics));
+  const curves = runCurves(readMetrics(metrics), modelOf(config.out).diffusion?.modality);
   return curves.steps >= config.train.steps ? curves : undefined;
 }
 

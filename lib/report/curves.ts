@@ -26,7 +26,7 @@ export function lossCurves(
       diffused ? line.diffusion_loss : line.losses[modality];
     const curves: ModalityCurves = {
       modality,
-      unit: diffused ? 'squared error of the noise' : 'nats a token',
+      unit: diffused ? 'squared error of the prediction' : 'nats a token',
       train: { step: [], value: [] },
       validation: { step: [], value: [] },
       heldout: { step: [], value: [] },

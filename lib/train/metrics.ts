@@ -12,7 +12,7 @@ export interface StepMetrics {
   losses: Record<string, number | null>;
   /** Load-balance loss of experts with token choice, 1 when even; only where there are such. */
   balance_loss?: number | null;
-  /** Mean squared error of the predicted noise, over images, unweighted; only where the batch has such. */
+  /** Mean squared error of the predicted noise (or velocity), over images, unweighted; only where the batch has such. */
   diffusion_loss?: number | null;
   /** Global norm before clipping. */
   grad_norm: number | null;
@@ -42,6 +42,17 @@ export interface ValidationMetrics {
   targets: Record<string, number>;
   /** As in a step. */
   diffusion_loss?: number | null;
+}
+
+/** Where a list of losses by modality has the diffusion loss too. */
+export const DIFFUSION = 'diffusion';
+
+/** The losses of a line, that of diffusion among them where it has one. @param name What it is called. */
+export function allLosses(
+  { losses, diffusion_loss }: Pick<StepMetrics, 'losses' | 'diffusion_loss'>,
+  name = DIFFUSION,
+): Record<string, number | null> {
+  return diffusion_loss === undefined ? losses : { ...losses, [name]: diffusion_loss };
 }
 
 /** Training was interrupted and went on from a checkpoint. */

@@ -1,5 +1,5 @@
 import { SingleBar } from 'cli-progress';
-import type { StepMetrics, ValidationMetrics } from './metrics.js';
+import { allLosses, type StepMetrics, type ValidationMetrics } from './metrics.js';
 
 /** What a training run tells about itself while it goes on. */
 export interface Progress {
@@ -33,8 +33,9 @@ export function lossList(losses: Record<string, number | null>): string {
     .join('  ');
 }
 
-function validationLine({ step, split, weights, losses }: ValidationMetrics): string {
-  return `step ${step}, ${split}${weights ? ', averaged weights' : ''}: ${lossList(losses)}`;
+function validationLine(line: ValidationMetrics): string {
+  const { step, split, weights } = line;
+  return `step ${step}, ${split}${weights ? ', averaged weights' : ''}: ${lossList(allLosses(line))}`;
 }
 
 /** Seconds to go at the pace of the last steps. */
@@ -118,7 +119,7 @@ class LineProgress implements Progress {
     this.next = metrics.elapsed + LINE_SECONDS;
     const parts = [
       `step ${metrics.step}/${this.steps}`,
-      `loss ${metrics.loss?.toFixed(4) ?? 'not finite'} (${lossList(metrics.losses)})`,
+      `loss ${metrics.loss?.toFixed(4) ?? 'not finite'} (${lossList(allLosses(metrics))})`,
       `${Math.round(metrics.tokens_per_second)} tokens/s`,
     ];
     if (left > 0) parts.push(`${duration(left)} left`);

@@ -1,7 +1,14 @@
 import type { Chart } from '../report/charts.js';
 import type { Curve } from '../report/data.js';
 import { lossChart, trendChart } from '../report/html.js';
-import { isStep, type MetricsLine, type StepMetrics, type ValidationMetrics } from '../train/metrics.js';
+import {
+  allLosses,
+  DIFFUSION,
+  isStep,
+  type MetricsLine,
+  type StepMetrics,
+  type ValidationMetrics,
+} from '../train/metrics.js';
 import { anomalyFacts, countAnomaly, type AnomalyCounts } from '../report/anomalies.js';
 import { duration } from '../train/progress.js';
 
@@ -30,9 +37,6 @@ export class ThinnedCurve implements Curve {
     this.value = this.step.map((_, i) => (this.value[2 * i]! + this.value[2 * i + 1]!) / 2);
   }
 }
-
-/** The name of a chart that is of no modality: noise prediction of continuous images. */
-const DIFFUSION = 'diffusion';
 
 /** What the live page shows of the rest of a step: key in its line, title, unit. */
 const TRENDS = [
@@ -71,15 +75,14 @@ export class RunHistory {
       this.addLosses(line.split, line);
   }
 
-  private addLosses(kind: keyof Losses, { step, losses, diffusion_loss }: StepMetrics | ValidationMetrics): void {
-    const all = diffusion_loss === undefined ? losses : { ...losses, [DIFFUSION]: diffusion_loss };
-    for (const [modality, value] of Object.entries(all)) {
+  private addLosses(kind: keyof Losses, line: StepMetrics | ValidationMetrics): void {
+    for (const [modality, value] of Object.entries(allLosses(line))) {
       let curves = this.losses.get(modality);
       if (!curves) {
         curves = { train: new ThinnedCurve(), validation: new ThinnedCurve(), heldout: new ThinnedCurve() };
         this.losses.set(modality, curves);
       }
-      curves[kind].add(step, value);
+      curves[kind].add(line.step, value);
     }
   }
 
@@ -87,7 +90,7 @@ export class RunHistory {
   charts(): Chart[] {
     const losses = [...this.losses].map(([modality, curves], i) =>
       lossChart(
-        { modality, unit: modality === DIFFUSION ? 'squared error of the noise' : 'nats a token', ...curves },
+        { modality, unit: modality === DIFFUSION ? 'squared error of the prediction' : 'nats a token', ...curves },
         i,
       ),
     );

@@ -82,6 +82,32 @@ describe('results', () => {
     ]);
   });
 
+  test('pictures that are learnt by diffusion are compared by the error of the prediction', () => {
+    const diffused = (name: string, image: (t: number) => number): ComparedModel => {
+      const lines = metrics({ text: falling(1), diffusion: image }).map((line): MetricsLine => {
+        if (!('losses' in line)) return line;
+        const { diffusion, ...losses } = line.losses;
+        return { ...line, losses, diffusion_loss: diffusion! };
+      });
+      const { config, ...rest } = model(name, lines);
+      const { modality = 'image' } = { ...config.diffusion };
+      const withDiffusion = parseModelConfig({ ...config, diffusion: { patch_dim: 12 } });
+      return {
+        ...rest,
+        config: withDiffusion,
+        runs: [{ seed: 0, folder: `${name}-seed0`, curves: runCurves(lines, modality) }],
+      };
+    };
+    const models = [diffused('dense', falling(1)), diffused('quick', falling(0.5))];
+    const { matches, paper } = compareResults(input(...models));
+    const image = matches.find(({ split, modality }) => split === 'validation' && modality === 'image')!;
+    expect(image.measures['steps']!.slope.value!).toBeCloseTo(0.5, 1);
+    expect(paper).toMatchObject({ setting: 'Transfusion' });
+    const page = renderComparison(compareResults(input(...models)), models);
+    expect(page).toContain('squared error of the prediction');
+    expect(page).toContain('nats a token');
+  });
+
   test('says which curves are flat, and warns of those that are not', () => {
     expect(results.flat.find(({ split, modality }) => split === 'train' && modality === 'image')).toMatchObject({
       fall: expect.closeTo(0.0006, 4),

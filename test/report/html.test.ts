@@ -62,7 +62,7 @@ test('the curve of a continuous modality is its diffusion loss', () => {
   const diffused = lines.map((line) => ('losses' in line ? { ...line, diffusion_loss: line.step / 10 } : line));
   const [text, image] = lossCurves(diffused, ['text', 'image'], baselines, ['image']);
   expect(image).toMatchObject({
-    unit: 'squared error of the noise',
+    unit: 'squared error of the prediction',
     train: { step: [1, 2, 3], value: [0.1, 0.2, 0.3] },
     validation: { step: [2], value: [0.2] },
   });

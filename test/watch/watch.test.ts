@@ -99,7 +99,7 @@ describe('curves', () => {
     history.add({ ...step(4), diffusion_loss: 0.5 });
     const [text, diffusion, throughput] = history.charts();
     expect(diffusion).toMatchObject({
-      unit: 'squared error of the noise',
+      unit: 'squared error of the prediction',
       series: [{ step: [4], value: [0.5] }, {}, {}],
     });
     expect(text).toMatchObject({ title: 'text' });
