@@ -1,6 +1,6 @@
 import { basename, extname, join } from 'node:path';
 import { z } from 'zod';
-import { applyOverrides, readConfigFile, type ConfigSource } from '../config/file.js';
+import { applyOverrides, isGroup, readConfigFile, type ConfigSource } from '../config/file.js';
 import { parseWith, type KeyPath } from '../config/parse.js';
 import { parseRunConfig, runConfigSchema, withPresets, type RunConfig } from '../config/run_config.js';
 
@@ -13,7 +13,10 @@ const NAME = /^[a-z0-9][a-z0-9._-]*$/;
 export const compareSchema = z.strictObject({
   /** The model that the others are held against, one of `models`. */
   baseline: z.string().default('dense'),
-  /** What each model has else than `model`: these keys take the place of those of the same name. */
+  /**
+   * What each model has else than `model`: these keys take the place of those of the same name. `image_mask` takes that of
+   * `data.diffusion.image_mask`: of the data, what a patch sees is the one thing that may differ.
+   */
   models: z.record(z.string(), z.record(z.string(), z.unknown())),
   /** Seeds of every model, or a list for each. One seed is the same weights at the start and the same order of data. */
   seeds: z.union([seedList, z.record(z.string(), seedList)]).default([0]),
@@ -91,17 +94,27 @@ export function parseComparison(source: ConfigSource, defaultOut: string): Compa
   const models = [compare.baseline, ...Object.keys(compare.models).filter((name) => name !== compare.baseline)];
   const { compare: _, ...shared } = value;
   const runs = models.flatMap((model) => {
-    const own = compare.models[model]!;
+    const { image_mask: mask, ...own } = compare.models[model]!;
     const seeds = Array.isArray(compare.seeds) ? compare.seeds : compare.seeds[model]!;
-    const where = (keys: KeyPath): string =>
-      keys[0] === 'model' && keys.length > 1 && Object.hasOwn(own, keys[1]!)
-        ? source.where(['compare', 'models', model, ...keys.slice(1)])
+    const where = (keys: KeyPath): string => {
+      const at = (...inside: KeyPath): string => source.where(['compare', 'models', model, ...inside]);
+      if (keys[0] === 'model' && keys.length > 1 && Object.hasOwn(own, keys[1]!)) return at(...keys.slice(1));
+      return mask !== undefined && keys.join('.') === 'data.diffusion.image_mask'
+        ? at('image_mask')
         : source.where(keys);
+    };
     // A preset of the model's own takes the place of shared keys, as any key of its own does.
     const { model: keys } = withPresets({ value: { model: own }, where: (path) => where(path) });
     const merged = { ...(shared['model'] as object | undefined), ...(keys as object) };
+    const data = mask === undefined ? shared['data'] : withImageMask(shared['data'], mask);
     return seeds.map((seed): PlannedRun => {
-      const run = { ...shared, model: merged, train: { ...train, seed }, out: join(out, `${model}-seed${seed}`) };
+      const run = {
+        ...shared,
+        model: merged,
+        ...(data === undefined ? {} : { data }),
+        train: { ...train, seed },
+        out: join(out, `${model}-seed${seed}`),
+      };
       return { model, seed, config: parseRunConfig({ value: run, where }, out) };
     });
   });
@@ -113,4 +126,10 @@ export function parseComparison(source: ConfigSource, defaultOut: string): Compa
     out,
     source: { out, ...source.value },
   };
+}
+
+function withImageMask(data: unknown, mask: unknown): unknown {
+  const group = isGroup(data) ? data : {};
+  const diffusion = isGroup(group['diffusion']) ? group['diffusion'] : {};
+  return { ...group, diffusion: { ...diffusion, image_mask: mask } };
 }

@@ -270,10 +270,27 @@ describe('configs', () => {
     expect(wide).toEqual({ ...dense, ffn_dim: 640 });
   });
 
+  test('what a patch sees may differ, as the one thing of the data', () => {
+    const source = {
+      model: { preset: 'emoji-tiny-mot', diffusion: {} },
+      data: { prepare: { latents: {} }, diffusion: { caption_dropout: 0.5 } },
+      train: { steps: 20, warmup_steps: 2 },
+      compare: { baseline: 'both', models: { both: {}, causal: { image_mask: 'causal' } } },
+    };
+    const where = (path: readonly PropertyKey[]): string => `${path.join('.')}: `;
+    const [both, causal] = parseComparison({ value: source, where }, 'runs/x').runs.map(({ config }) => config);
+    expect(both!.data.diffusion).toMatchObject({ image_mask: 'bidirectional', caption_dropout: 0.5 });
+    expect(causal!.data).toEqual({ ...both!.data, diffusion: { ...both!.data.diffusion, image_mask: 'causal' } });
+    expect(causal!.model).toEqual(both!.model);
+    source.compare.models.causal.image_mask = 'none';
+    expect(() => parseComparison({ value: source, where }, 'runs/x')).toThrow(/compare\.models\.causal\.image_mask: /);
+  });
+
   const recipes = fileURLToPath(new URL('../../../recipes/', import.meta.url));
   test.each(readdirSync(recipes).filter((file) => file.startsWith('compare-')))('%s', (file) => {
     const { baseline, models, runs, out: folderOfRecipe } = readComparison(join(recipes, file));
-    expect([baseline, models[0], folderOfRecipe]).toEqual(['dense', 'dense', `runs/${file.replace('.yaml', '')}`]);
+    const first = file === 'compare-image-mask.yaml' ? 'bidirectional' : 'dense';
+    expect([baseline, models[0], folderOfRecipe]).toEqual([first, first, `runs/${file.replace('.yaml', '')}`]);
     // The same batches for every model.
     for (const { config: run } of runs)
       expect({ ...run.train, seed: 0 }).toEqual({ ...runs[0]!.config.train, seed: 0 });
