@@ -73,10 +73,9 @@ async function preset(
   rounds: number,
 ): Promise<PresetTimes> {
   const { Model } = await import('../model/model.js');
-  const { presetModelConfig } = await import('./preset.js');
-  const { makeBatch } = await import('./workload.js');
+  const { presetBatch, presetModelConfig } = await import('./preset.js');
   const config = presetModelConfig(name);
-  const batch = makeBatch({ sequences: 1, length, vocab: config.vocab }, config.modalities.length);
+  const batch = presetBatch(config, length);
   await using model = await Model.create(config, { dtype, threads, tokens: length });
   const times: Pick<PresetTimes, 'gradients' | 'optimizer'> = { gradients: [], optimizer: [] };
   for (let round = 0; round <= rounds; round++) {

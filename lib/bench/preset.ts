@@ -2,12 +2,13 @@ import { parseModelConfig, type ModelConfig } from '../config/model_config.js';
 import { findPreset, presetHint } from '../config/presets.js';
 import { MotError } from '../errors.js';
 import { machineMemory } from '../machine.js';
+import type { Batch } from '../model/batch.js';
 import { Model } from '../model/model.js';
 import type { PresetTimes } from './child.js';
 import { inChild } from './in_child.js';
 import { summarize } from './statistics.js';
 import type { BenchCase, BenchContext } from './types.js';
-import { makeBatch, stepFlops } from './workload.js';
+import { makeBatch, makePatchBatch, stepFlops } from './workload.js';
 
 /** A step of a preset to time. */
 export interface PresetStep {
@@ -23,15 +24,17 @@ const ROUNDS = 3;
 /** Ids of a preset that leaves them to a data set, as many as the embedded one has. */
 const VOCAB = 2530;
 
-/** The model of a preset. MotError ERR_USAGE where there is none, or where it would take image patches. */
+/** One sequence for it: of every modality, or with images as patches where the model takes such. */
+export function presetBatch(config: ModelConfig, length: number): Batch {
+  const { vocab, modalities, diffusion } = config;
+  if (diffusion) return makePatchBatch({ length, vocab }, diffusion.patch_dim, diffusion.steps);
+  return makeBatch({ sequences: 1, length, vocab }, modalities.length);
+}
+
+/** The model of a preset. MotError ERR_USAGE where there is none. */
 export function presetModelConfig(name: string): ModelConfig {
   const preset = findPreset(name);
   if (!preset) throw new MotError('ERR_USAGE', `there is no preset ${name}; ${presetHint(name)}.`);
-  if (preset.model.diffusion)
-    throw new MotError(
-      'ERR_USAGE',
-      `steps are timed on tokens alone, and ${name} takes image patches; choose a preset of chameleon-* or emoji-*.`,
-    );
   return parseModelConfig({ vocab: VOCAB, modalities: ['text', 'image', 'speech'], ...preset.model });
 }
 
@@ -58,7 +61,7 @@ export async function timePreset(context: BenchContext, { name, tokens }: Preset
     const times = inChild<PresetTimes>('preset', dtype, String(threads), name, String(tokens), rounds);
     const { d_model, n_layers, n_heads, head_dim, ffn_dim, vocab, modalities } = config;
     const shape = { d_model, n_layers, heads: n_heads, head_dim, ffn_dim, vocab, modalities: modalities.length };
-    const flops = stepFlops(config, makeBatch({ sequences: 1, length: tokens, vocab }, modalities.length));
+    const flops = stepFlops(config, presetBatch(config, tokens));
     const gradients = summarize(times.gradients);
     const optimizer = summarize(times.optimizer);
     cases.push(

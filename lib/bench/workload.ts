@@ -1,5 +1,7 @@
 import type { ModelConfigInput } from '../config/model_config.js';
 import { parseModelConfig } from '../config/model_config.js';
+import { imageSpans } from '../data/latents.js';
+import { joinDocuments } from '../data/packer.js';
 import type { Batch } from '../model/batch.js';
 import { flopsPerToken } from '../model/flops.js';
 import type { Shape } from './types.js';
@@ -80,18 +82,51 @@ export function makeBatch(
   };
 }
 
+/** Patches of an image: 16 x 16, as in the paper's Transfusion. */
+const PATCHES = 256;
+
+/**
+ * One document in which text (modality 0) and images (modality 1) take turns, half of the tokens each: spans of 256, or of
+ * half the sequence where that is shorter. Patches are predicted from noise, tokens from what comes before.
+ */
+export function makePatchBatch(
+  { length, vocab }: Pick<ModelSize, 'length' | 'vocab'>,
+  patchDim: number,
+  timesteps: number,
+): Batch {
+  const random = randomNumbers(1);
+  const span = Math.max(1, Math.min(PATCHES, Math.floor(length / 2)));
+  let rows = 0;
+  const patchRow = Int32Array.from({ length }, (_, i) => (Math.floor(i / span) % 2 === 1 ? rows++ : -1));
+  const numbers = (count: number): Float32Array => Float32Array.from({ length: count }, () => 2 * random() - 1);
+  return joinDocuments([
+    {
+      token: Int32Array.from({ length }, () => Math.floor(random() * vocab)),
+      modality: patchRow.map((row) => (row < 0 ? 0 : 1)),
+      patchRow,
+      latent: numbers(rows * patchDim),
+      noise: numbers(rows * patchDim),
+      timestep: Int32Array.from(imageSpans(patchRow), () => Math.floor(random() * timesteps)),
+    },
+  ]);
+}
+
 /**
  * Useful FLOPs of forward and backward: 6 for each token and active matrix weight (2 forward, 2 each for d_x and d_w),
  * and for each layer and visible pair of query and key 12 x the width of all heads (2 products forward, 4 backward; what
- * backward computes again does not count).
+ * backward computes again does not count). The head counts where there is a target; patches have their projections instead.
  */
 export function stepFlops(input: ModelConfigInput, batch: Batch): number {
   const config = parseModelConfig(input);
   const tokens = batch.token.length;
   let pairs = 0;
   for (let i = 0; i < tokens; i++) pairs += batch.kvEnd[i]! - batch.kvStart[i]!;
-  const { forward, backward } = flopsPerToken(config, pairs / tokens);
-  return tokens * (forward + backward);
+  const { forward, backward, diffusion = { patch: 0, image: 0 } } = flopsPerToken(config, pairs / tokens);
+  const withoutTarget = batch.target!.reduce((sum, target) => sum + (target < 0 ? 1 : 0), 0);
+  const head = 6 * config.d_model * config.vocab;
+  const patches =
+    3 * (diffusion.patch * (batch.imageOfRow?.length ?? 0) + diffusion.image * (batch.timestep?.length ?? 0));
+  return tokens * (forward + backward) - withoutTarget * head + patches;
 }
 
 /** The sizes as a case shows them. */
