@@ -20,7 +20,9 @@ const trainOptionsSchema = z
     /** Steps that this model was trained before; steps are counted on from there. Default 0. */
     startStep: z.int().min(0).default(0),
     /** Packed sequences of one step. Default 1. */
-    sequences: count.default(1),
+    sequences: count.optional(),
+    /** Tokens of one step, in the place of `sequences`: the whole number of sequences that comes nearest, at least one. */
+    batchTokens: count.optional(),
     /** Tokens of a sequence; no document may be longer. Default: as many as the model takes at once. */
     seqLen: count.optional(),
     /** Highest learning rate. Default 1e-3. */
@@ -48,6 +50,10 @@ const trainOptionsSchema = z
      */
     emaDecay: z.number().gt(0).lt(1).optional(),
   })
+  .refine(({ sequences, batchTokens }) => sequences === undefined || batchTokens === undefined, {
+    path: ['batchTokens'],
+    error: 'sequences and batchTokens both give the size of a step; leave one of them out',
+  })
   .refine(({ schedule, minLrRatio }) => schedule !== 'exponential' || minLrRatio > 0, {
     path: ['minLrRatio'],
     error: 'an exponential schedule never reaches 0; give the last rate a share of lr, such as 0.1',
@@ -64,7 +70,8 @@ export type TrainOptions = z.input<typeof trainOptionsSchema> & {
 /**
  * Trains a model on documents from any iterator, one step for each `sequences` packed sequences, and yields the metrics
  * of every step. Stop whenever you like by leaving the loop. Sequences that the model cannot take at once are computed
- * one after the other (gradient accumulation).
+ * one after the other (gradient accumulation). Of documents with latents, images that have noise are learnt (`trainingNoise`
+ * adds it), others only read.
  *
  * @throws MotError ERR_ARGUMENT for unknown options, ERR_LIMIT for sequences longer than the model takes, ERR_DATA for
  *   documents that do not fit, ERR_BATCH for tokens out of range, ERR_ABORTED.
@@ -80,12 +87,14 @@ export async function* train(
   const { signal, onMetrics, ...rest } = options;
   const settings = parseWith(trainOptionsSchema, rest, 'options of train', { code: 'ERR_ARGUMENT' });
   const { tokens, positions } = model.limits;
-  const { sequences, seqLen = Math.min(tokens, positions) } = settings;
+  const { batchTokens, seqLen = Math.min(tokens, positions) } = settings;
   if (seqLen > Math.min(tokens, positions))
     throw new MotError(
       'ERR_LIMIT',
       `seqLen is ${seqLen}, but the model was created with tokens ${tokens} and positions ${positions}; create it with more.`,
     );
+  const sequences =
+    batchTokens === undefined ? (settings.sequences ?? 1) : Math.max(1, Math.round(batchTokens / seqLen));
   const atOnce = Math.floor(tokens / seqLen);
   const microSequences = Array.from({ length: sequences }, (_, i) => sequences - i).find(
     (size) => size <= atOnce && sequences % size === 0,

@@ -50,6 +50,17 @@ test('sequences that do not fit at once are accumulated, to the same result up t
   expect(i).toBe(5);
 });
 
+test('the size of a step in tokens is that in sequences, rounded', async () => {
+  const tokensOf = async (options: TrainOptions) => (await all(counting(40), options)).map(({ tokens }) => tokens);
+  const options = { steps: 3, seqLen: 16, lr: 0.01 };
+  expect(await tokensOf({ ...options, batchTokens: 40 })).toEqual(await tokensOf({ ...options, sequences: 3 }));
+  expect(await tokensOf({ ...options, batchTokens: 1 })).toEqual(await tokensOf(options));
+  await expect(all(counting(1), { batchTokens: 8, sequences: 1 })).rejects.toMatchObject({
+    code: 'ERR_ARGUMENT',
+    message: expect.stringContaining('both give the size'),
+  });
+});
+
 test('the schedule is the one asked for', async () => {
   const options = { steps: 4, sequences: 1, seqLen: 16, lr: 0.01, minLrRatio: 0.0625 };
   const rates = async (schedule: TrainOptions['schedule']): Promise<number[]> =>
