@@ -18,7 +18,9 @@ namespace attention {
 static constexpr int kGroup = kWidth == 16 ? 8 : 4;
 static constexpr int kVecs = kWidth == 4 ? 2 : 3;
 static constexpr int kLanes = kVecs * kWidth;
-static constexpr int kBlocks = 2;  // blocks of lanes of one task
+// Blocks of lanes of one task: more of them pack a tile of rows less often, but make fewer tasks. Blocks of AVX2 are
+// half as wide as those of AVX-512, which gains nothing from more than two.
+static constexpr int kBlocks = kWidth == 8 ? 8 : 2;
 static constexpr int kTaskLanes = kBlocks * kLanes;
 static constexpr int kRows = 64;  // rows of a tile
 static constexpr int64_t kMaxHeadDim = 256;
