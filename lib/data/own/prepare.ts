@@ -13,7 +13,7 @@ import { silentPreparation, type PrepareProgress } from '../prepare_progress.js'
 import { WorkerPool } from '../../threads/worker_pool.js';
 import { fitBaselines } from './baselines.js';
 import { encodeSources } from './encode.js';
-import { givenTokenizers, withGivenSizes, type GivenTokenizers } from './given.js';
+import { givenTokenizers, withGivenSizes, type GivenTokenizers } from './given_tokenizers.js';
 import { findFiles, type SourceFile } from './glob.js';
 import type { OwnOptions, SourceOptions } from './options.js';
 import { learnTokenizers, sampleSources } from './sample.js';

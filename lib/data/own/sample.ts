@@ -9,7 +9,7 @@ import { HubTextTokenizer } from '../../modalities/text/hub_tokenizer.js';
 import { loadTextTokenizer, toTokenizerJson } from '../../modalities/text/tokenizer_json.js';
 import type { PrepareProgress } from '../prepare_progress.js';
 import type { WorkerPool } from '../../threads/worker_pool.js';
-import type { GivenTokenizers } from './given.js';
+import type { GivenTokenizers } from './given_tokenizers.js';
 import type { OwnOptions } from './options.js';
 import { isPacked } from './packed.js';
 import { planFile, planSource, silenceOf, type OpenSource, type Task } from './tasks.js';
