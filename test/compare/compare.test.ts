@@ -10,6 +10,8 @@ import { parseComparison, readComparison } from '../../lib/compare/config.js';
 import { writeComparisonReport } from '../../lib/compare/report.js';
 import type { CompareResults } from '../../lib/compare/results.js';
 import { runComparison, type ModelSummary } from '../../lib/compare/run.js';
+import { emojiOptionsSchema } from '../../lib/data/emoji/options.js';
+import { prepareEmoji } from '../../lib/data/prepare_emoji.js';
 import { silent } from '../../lib/train/progress.js';
 import { isStep, readMetrics } from '../../lib/train/metrics.js';
 import { writeTinyDataset } from '../train/tiny_dataset.js';
@@ -193,6 +195,43 @@ describe('mixtures of experts', () => {
     expect(found.warnings).toContainEqual(expect.stringMatching(/^moe, hybrid: expert choice looks ahead/));
     expect(new Set(found.matches.map(({ model }) => model))).toEqual(new Set(['mot', 'moe', 'hybrid', 'causal']));
   }, 60_000);
+});
+
+describe('pictures by diffusion', () => {
+  test('are compared by the error of the prediction, for towers and masks', async () => {
+    const prepare = {
+      concepts: 12,
+      heldout: 0.2,
+      documents: 300,
+      validation_documents: 6,
+      heldout_documents: 6,
+      glosses: 0,
+      text_vocabulary: 300,
+      latents: {},
+    };
+    const options = emojiOptionsSchema.parse(prepare);
+    const { folder: dataset } = await prepareEmoji(options, { out: join(folder, 'latents'), threads: 2 });
+    const value = {
+      model: { d_model: 16, n_layers: 1, n_heads: 2, ffn_dim: 24, diffusion: {} },
+      data: { dataset, prepare: { latents: {} } },
+      train: { steps: 12, sequences: 1, seq_len: 256, warmup_steps: 1, validate_every: 4, validation_documents: 6 },
+      compare: { models: { dense: { untied: false }, mot: {}, causal: { image_mask: 'causal' } } },
+    };
+    const plan = parseComparison({ value, where: () => '' }, out('diffusion'));
+    expect(await runComparison(plan)).toMatchObject({ finished: 3 });
+    const { results, page } = writeComparisonReport(plan.out);
+    expect(results.models.map(({ final }) => Object.keys(final.validation!))).toEqual(
+      ['dense', 'mot', 'causal'].map(() => ['text', 'image']),
+    );
+    expect(results.paper!.setting).toBe('Transfusion');
+    expect(readFileSync(page, 'utf8')).toContain('squared error of the prediction');
+    const validated = (run: string): (number | null | undefined)[] =>
+      readMetrics(join(plan.out, run, 'metrics.jsonl')).flatMap((line) =>
+        !isStep(line) && line.event === 'validation' ? [line.diffusion_loss] : [],
+      );
+    expect(validated('mot-seed0')).toHaveLength(6);
+    expect(validated('causal-seed0')).not.toEqual(validated('mot-seed0'));
+  }, 90_000);
 });
 
 describe('refused before any training', () => {
