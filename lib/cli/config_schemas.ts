@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { compareSchema } from '../compare/config.js';
 import { diffusionSchema, modelConfigShape } from '../config/model_config.js';
 import { presetNames } from '../config/presets.js';
-import { runConfigSchema } from '../config/run_config.js';
+import { IMAGE_MASKS, runConfigSchema } from '../config/run_config.js';
 import { trainConfigSchema } from '../config/train_config.js';
 import { ownSchema, sourceSchemas } from '../data/own/options.js';
 
@@ -36,7 +36,13 @@ export const runConfigFile = runConfigSchema.extend({
   compare: compareSchema
     .extend({
       /** What each model has else than `model`: these keys take the place of those of the same name. */
-      models: z.record(z.string(), modelKeys),
+      models: z.record(
+        z.string(),
+        modelKeys.extend({
+          /** In the place of `data.diffusion.image_mask`. */
+          image_mask: z.enum(IMAGE_MASKS).optional(),
+        }),
+      ),
     })
     .optional(),
 });

@@ -37,7 +37,8 @@ export function registerInit(program: Command): void {
       'after',
       `
 Writes train.yaml into the folder; with --data also data.yaml, whose sources are what was found there: JSONL, WebDataset
-tars, Parquet, text. Keys that keep their default are commented out. Editors with a YAML language server complete and
+tars, Parquet, text; where pictures or sounds have a caption of the same name beside them (a.png, a.txt), documents.jsonl
+is written, which joins them. Keys that keep their default are commented out. Editors with a YAML language server complete and
 check both files.
 
 Examples:
@@ -62,7 +63,8 @@ async function init(where: string, { schema, json, ...options }: InitFlags): Pro
   const { files, notes } = written;
   for (const note of notes) process.stderr.write(`${note}\n`);
   process.stdout.write(files.map((file) => `${file}\n`).join(''));
-  const next = files.map((file, i) => `mot ${i < files.length - 1 ? 'prepare' : 'train'} ${file}`);
+  const configs = files.filter((file) => !file.endsWith('.jsonl'));
+  const next = configs.map((file, i) => `mot ${i < configs.length - 1 ? 'prepare' : 'train'} ${file}`);
   process.stderr.write(`Next: ${next.join(', then ')}\n`);
 }
 
@@ -85,11 +87,19 @@ export async function writeConfigs(
   const values = readConfigFile(recipeFile(template)).value;
   values['out'] = `runs/${isFile ? path.basename(where, path.extname(where)) : 'train'}`;
   const texts: [file: string, text: string][] = [];
-  let found: { sources?: Record<string, unknown>[]; notes: string[] } = { notes: [] };
+  const found: { sources?: Record<string, unknown>[]; notes: string[] } = { notes: [] };
   if (data !== undefined) {
     const { detectSources } = await import('../data/own/detect.js');
-    found = await detectSources(data);
-    const dataFile = isFile ? where.replace(/(\.ya?ml)$/i, '-data$1') : path.join(where, 'data.yaml');
+    const beside = (ending: string): string =>
+      isFile ? where.replace(/\.ya?ml$/i, `-${ending}`) : path.join(where, ending);
+    const file = beside('documents.jsonl');
+    const { captioned, ...rest } = await detectSources(data, file);
+    Object.assign(found, rest);
+    if (captioned) {
+      texts.push([file, captioned.lines.map((line) => `${line}\n`).join('')]);
+      found.sources!.unshift({ jsonl: file, root: captioned.root });
+    }
+    const dataFile = beside('data.yaml');
     const out = datasetFolder(data);
     values['data'] = { dataset: out };
     texts.push([dataFile, await configText(dataFile, 'data', { out, sources: found.sources }, [])]);

@@ -19,6 +19,9 @@ const ALTERNATIVES = [['train.sequences', 'train.batch_tokens']] as const;
 /** How messages call the model of a run config. */
 const MODEL = 'model of the run config';
 
+/** What a patch can see of its own image. */
+export const IMAGE_MASKS = ['bidirectional', 'causal'] as const satisfies readonly ImageMask[];
+
 /** The `data` part of a run config. */
 export const dataConfigSchema = z.strictObject({
   /** `emoji`: the embedded set, prepared where it is missing; anything else: the folder of a prepared data set. */
@@ -29,7 +32,7 @@ export const dataConfigSchema = z.strictObject({
   diffusion: z
     .strictObject({
       /** What a patch sees of its own image: all of it, or only the patches before it. Generation does the same. */
-      image_mask: z.enum(['bidirectional', 'causal']).default('bidirectional'),
+      image_mask: z.enum(IMAGE_MASKS).default('bidirectional'),
       /** Share of documents that lose the caption before their image, for classifier-free guidance. */
       caption_dropout: z.number().min(0).max(1).default(0.1),
       /** Largest timestep of an image with its caption behind it, so that the caption sees what it is about. Default: any. */

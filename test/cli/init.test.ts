@@ -12,7 +12,7 @@ import { readComparison } from '../../lib/compare/config.js';
 import { modelOfRun, readRunConfig, type RunConfig } from '../../lib/config/run_config.js';
 import { detectSources } from '../../lib/data/own/detect.js';
 import { readOwnOptions } from '../../lib/data/own/options.js';
-import { parquet, png, tar, write } from '../data/own/fixtures.js';
+import { parquet, png, tar, wav, write } from '../data/own/fixtures.js';
 
 const cli = fileURLToPath(new URL('../../lib/cli/main.js', import.meta.url));
 const recipes = fileURLToPath(new URL('../../../recipes/', import.meta.url));
@@ -216,11 +216,8 @@ describe('what a folder holds', () => {
     expect(notes.join('\n')).toMatch(/1 pictures or sounds lie there/);
   });
 
-  test('captions beside pictures, and keys that are not read, are told once', async () => {
+  test('keys that are not read are told once', async () => {
     const root = join(folder, 'captions');
-    write(join(root, 'a.png'), png(1));
-    write(join(root, 'a.txt'), 'a caption');
-    write(join(root, 'notes.txt'), 'of no picture');
     write(join(root, '1.jsonl'), '[{"text": "as it should be"}]\n');
     write(join(root, '2.jsonl'), '{"file_name": "a.png", "text": "a caption"}\n');
     write(join(root, '3.jsonl'), '{"file_name": "b.png", "text": "the same keys"}\n');
@@ -228,10 +225,45 @@ describe('what a folder holds', () => {
     expect(notes.filter((note) => note.startsWith('keys of'))).toEqual([
       `keys of the first line of ${root}/2.jsonl: file_name, text; taken: text.`,
     ]);
-    expect(notes.filter((note) => /WebDataset/.test(note))).toEqual([
-      expect.stringContaining(`1 of the text files have the name of a picture or sound, as ${root}/a.txt has`),
-    ]);
   });
+
+  test('captions beside pictures and sounds are joined to them', async () => {
+    const root = join(folder, 'pairs');
+    for (let i = 0; i < 12; i++) {
+      write(join(root, `pictures/${i}.png`), png(i));
+      write(join(root, `pictures/${i}.txt`), `picture ${i}\n`);
+    }
+    write(join(root, '0.txt'), 'both');
+    write(join(root, '0.wav'), wav(1));
+    write(join(root, '0.jpg'), png(3));
+    write(join(root, 'bad.png'), png(1));
+    write(join(root, 'bad.txt'), Buffer.from([0xff, 0xfe, 0x41]));
+    write(join(root, 'alone.png'), png(1));
+    write(join(root, 'notes.txt'), 'of no picture');
+    const { status, stdout, stderr } = mot('init', 'pairs', '--data', 'pairs');
+    expect([status, stdout]).toEqual([0, 'pairs/documents.jsonl\npairs/data.yaml\npairs/train.yaml\n']);
+    expect(stderr).toMatch(/captions: 13 text files.*joined/);
+    expect(stderr).toMatch(/bad\.txt is no caption/);
+    expect(stderr).toMatch(/1 pictures or sounds lie there/);
+    expect(stderr).toContain('Next: mot prepare pairs/data.yaml, then mot train pairs/train.yaml');
+    expect(readFileSync(join(root, 'documents.jsonl'), 'utf8').split('\n')[0]).toBe(
+      '[{"text":"both"},{"image":"0.jpg"},{"audio":"0.wav"}]',
+    );
+    // Again, the file of the first time is none of the user's.
+    expect(mot('init', 'pairs', '--data', 'pairs', '--force').status).toBe(0);
+    const { sources } = readOwnOptions(join(root, 'data.yaml'));
+    expect(sources.map(({ kind, patterns }) => [kind, patterns])).toEqual([
+      ['jsonl', ['pairs/documents.jsonl']],
+      ['text', ['pairs/notes.txt']],
+    ]);
+    const prepared = mot('prepare', 'pairs/data.yaml', 'out=data/pairs', 'tokenizers.text.vocabulary=280', '--json');
+    expect(JSON.parse(prepared.stdout)).toMatchObject({
+      sources: [
+        { items: 13, skipped: 0, documents: 13 },
+        { items: 1, documents: 1 },
+      ],
+    });
+  }, 60_000);
 
   test('one file is a source by itself; pictures alone are not', async () => {
     const file = write(join(folder, 'one.txt'), 'text');

@@ -1,4 +1,4 @@
-import { closeSync, openSync, readdirSync, readSync, statSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync, readSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { gunzipSync, constants } from 'node:zlib';
 import { MotError } from '../../errors.js';
@@ -7,8 +7,18 @@ import { isSkip } from './item.js';
 import { firstRow, mediaOf } from './parquet.js';
 import { jsonItem } from './read.js';
 
+/** Pictures and sounds with a caption of the same name beside them. */
+export interface CaptionedFiles {
+  /** JSON lines that join them: the caption, then what it is of. */
+  lines: string[];
+  /** Folder from which their paths start. */
+  root: string;
+}
+
 /** What was found in a folder. */
 export interface DetectedData {
+  /** To be written to a file, which is one more source, with this `root`. */
+  captioned?: CaptionedFiles;
   /** The `sources` of a config of `mot prepare`. */
   sources: Record<string, unknown>[];
   /** What was seen, and what may have to be changed by hand; sentences. */
@@ -32,35 +42,48 @@ const MOST_FILES = 100_000;
 const MOST_FIRST_LINES = 32;
 /** Bytes of the beginning of a file that are read. */
 const BEGINNING = 1 << 20;
+/** Text files that a config names one by one, at most. */
+const MOST_NAMED = 100;
 
 /** Columns of text whose names say that they are what a model should read. */
 const TEXT_NAMES = /text|caption|content|sentence|prompt|description|transcript/i;
 
 /**
  * Looks at a file or folder and says which sources it makes: JSONL, WebDataset tars, Parquet and text, by the names of
- * files and what stands at their beginnings.
+ * files and what stands at their beginnings; and pictures and sounds that have a caption beside them.
  *
+ * @param made A file that an earlier call's `captioned` went into: no document of the user's.
  * @throws MotError ERR_FILE_OPEN where there is nothing, ERR_DATA where nothing can be used.
  */
-export async function detectSources(where: string): Promise<DetectedData> {
+export async function detectSources(where: string, made = ''): Promise<DetectedData> {
   const info = statSync(where, { throwIfNoEntry: false });
   if (!info) throw new MotError('ERR_FILE_OPEN', `there is no file or folder ${where}; check the path.`);
-  const files = info.isDirectory() ? walk(where) : [where];
+  const files = info.isDirectory() ? walk(where).filter((file) => path.resolve(file) !== path.resolve(made)) : [where];
   const notes: string[] = [];
   if (files.length === MOST_FILES) notes.push(`only the first ${MOST_FILES} files of ${where} were looked at.`);
   const sources: Record<string, unknown>[] = [];
+  const pairs = info.isDirectory() ? captionPairs(files) : new Map<string, string[]>();
   for (const kind of ['jsonl', 'webdataset', 'parquet', 'text'] as const) {
-    const own = files.filter((file) => kindOf(file) === kind);
+    const own = files.filter((file) => kindOf(file) === kind && !pairs.has(file));
     if (own.length === 0) continue;
-    const patterns = info.isDirectory() ? patternsOf(where, kind, own) : own;
+    // A pattern would name the captions too.
+    const byName = kind === 'text' && pairs.size > 0;
+    if (byName && own.length > MOST_NAMED) {
+      notes.push(
+        `${own.length} text files are no captions, as ${own[0]!}; add a source for them: a pattern that names no caption.`,
+      );
+      continue;
+    }
+    const patterns = info.isDirectory() && !byName ? patternsOf(where, kind, own) : own;
     notes.push(`${kind}: ${own.length} ${own.length === 1 ? 'file' : 'files'}, ${patterns.join(', ')}.`);
     const source = { [kind]: patterns.length === 1 ? patterns[0] : patterns };
     if (kind === 'jsonl') notes.push(...jsonlNotes(own.slice(0, MOST_FIRST_LINES)));
-    if (kind === 'text') notes.push(...captionNotes(own, files));
     sources.push(kind === 'parquet' ? { ...source, columns: await parquetColumns(own[0]!, notes) } : source);
   }
-  const loose = files.filter((file) => kindOf(file) === 'loose').length;
-  if (sources.length === 0) {
+  const captioned = captionedFiles(where, pairs, notes);
+  const joined = [...pairs.values()].reduce((sum, media) => sum + media.length, 0);
+  const loose = files.filter((file) => kindOf(file) === 'loose').length - joined;
+  if (sources.length === 0 && !captioned) {
     const hint =
       loose > 0
         ? `it has ${loose} pictures or sounds, but nothing that puts them into documents: write a .jsonl beside them with lines such as [{"text": "a caption"}, {"image": "a.png"}]`
@@ -71,7 +94,7 @@ export async function detectSources(where: string): Promise<DetectedData> {
     notes.push(
       `${loose} pictures or sounds lie there as files: they are read where a line of a .jsonl names them, as [{"text": "a caption"}, {"image": "a.png"}] does.`,
     );
-  return { sources, notes };
+  return { sources, notes, ...(captioned ? { captioned } : {}) };
 }
 
 /** Regular files below a folder, sorted; hidden ones and links to folders are passed over, as in patterns. */
@@ -143,16 +166,57 @@ function firstLineOf(file: string): { what: string; note: string } | undefined {
   return { what, note: `keys of the first line of ${file}: ${what}.` };
 }
 
-/** Captions beside pictures and sounds: as text files they would be documents without them. */
-function captionNotes(texts: readonly string[], files: readonly string[]): string[] {
+/** By caption (a .txt): the pictures and sounds of its name beside it, pictures first. */
+function captionPairs(files: readonly string[]): Map<string, string[]> {
   const stem = (file: string): string => file.slice(0, -path.extname(file).length);
-  const media = new Set(files.filter((file) => kindOf(file) === 'loose').map(stem));
-  const captions = texts.filter((file) => media.has(stem(file)));
-  if (captions.length === 0) return [];
-  const folder = path.dirname(captions[0]!);
-  return [
-    `${captions.length} of the text files have the name of a picture or sound, as ${captions[0]!} has, but are documents without it: to join them make a WebDataset of the folder (tar -cf ${path.basename(folder)}.tar --sort=name ${folder}) and take the text source out.`,
-  ];
+  const media = new Map<string, string[]>();
+  for (const file of files)
+    if (kindOf(file) === 'loose') media.set(stem(file), [...(media.get(stem(file)) ?? []), file]);
+  const pairs = new Map<string, string[]>();
+  for (const file of files) {
+    const of = path.extname(file).toLowerCase() === '.txt' ? media.get(stem(file)) : undefined;
+    if (of) pairs.set(file, [...of.filter((name) => !isSound(name)), ...of.filter(isSound)]);
+  }
+  return pairs;
+}
+
+function isSound(file: string): boolean {
+  return /\.(wav|flac|mp3|ogg)$/i.test(file);
+}
+
+function captionOf(file: string): string | undefined {
+  if (statSync(file).size > BEGINNING) return undefined;
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(readFileSync(file)).trim();
+  } catch (error) {
+    if (error instanceof TypeError) return undefined;
+    throw error;
+  }
+}
+
+/** Lines that join pairs; undefined: there are none. */
+function captionedFiles(
+  root: string,
+  pairs: ReadonlyMap<string, readonly string[]>,
+  notes: string[],
+): CaptionedFiles | undefined {
+  const lines: string[] = [];
+  for (const [caption, media] of pairs) {
+    const text = captionOf(caption);
+    if (text === undefined) {
+      notes.push(
+        `${caption} is no caption, being no UTF-8 or more than a MB of it; it is left out, and what it is of.`,
+      );
+      continue;
+    }
+    const segments = media.map((file) => ({ [isSound(file) ? 'audio' : 'image']: path.relative(root, file) }));
+    lines.push(JSON.stringify([{ text }, ...segments]));
+  }
+  if (lines.length === 0) return undefined;
+  notes.push(
+    `captions: ${lines.length} text files have the name of a picture or sound beside them, and are joined to it.`,
+  );
+  return { lines, root };
 }
 
 /** The first bytes of a file, unpacked. */
