@@ -86,7 +86,7 @@ export async function detectSources(where: string, made = ''): Promise<DetectedD
   if (sources.length === 0 && !captioned) {
     const hint =
       loose > 0
-        ? `it has ${loose} pictures or sounds, but nothing that puts them into documents: write a .jsonl beside them with lines such as [{"text": "a caption"}, {"image": "a.png"}]`
+        ? `it has ${loose} pictures or sounds, but nothing that puts them into documents: put a .txt of the same name with a caption beside each, or write a .jsonl with lines such as [{"text": "a caption"}, {"image": "a.png"}]`
         : 'JSONL, WebDataset tars, Parquet and text files are known by their endings';
     throw new MotError('ERR_DATA', `nothing in ${where} can be a source: ${hint}.`);
   }
