@@ -93,7 +93,8 @@ const adamwSchema = z.strictObject({
   emaDecay: z.number().min(0).max(1).optional(),
   /**
    * Learning rate of each tensor as a share of `lr`, in the order of `Model.tensors`. 0: frozen, that is, neither updated
-   * nor decayed, and its gradient does not count in the global norm. Default: 1 for all.
+   * nor decayed, and its gradient does not count in the global norm; `step` does not even compute those of frozen
+   * projections, nor any below the lowest layer that trains. Default: 1 for all.
    */
   lrScales: z
     .array(z.number().min(0))

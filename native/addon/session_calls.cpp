@@ -99,7 +99,8 @@ StepReport train_step(Model& model, const std::vector<std::shared_ptr<Prepared>>
   }
   StepReport report{};
   model.zero_gradients();
-  for (const auto& prepared : micro_batches) add_losses(report.losses, model.backward(prepared->groups, totals, abort));
+  for (const auto& prepared : micro_batches)
+    add_losses(report.losses, model.backward(prepared->groups, totals, abort, options.lr_scales));
   // The last moment to turn back: from here on weights change.
   if (abort) {
     model.zero_gradients();

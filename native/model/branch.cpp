@@ -9,11 +9,23 @@ void project(const Pass& p, const Matrix& x, const Weight& weight, const Matrix&
           .x = x, .weight = weight.value, .residual = {}, .y = y, .segments = segments, .compute = p.engine.compute});
 }
 
+void project_d_weight(const Pass& p, const Matrix& d_y, const Matrix& x, const Weight& weight, const Segments& segments,
+                      DType compute) {
+  const Segment* const all = segments.data;
+  for (int64_t begin = 0, end = 0; begin < segments.count; begin = end + 1) {
+    for (end = begin; end < segments.count && p.trains(weight, all[end].tower);) end++;
+    if (end > begin)
+      p.engine.run(
+          &OpTable::grouped_gemm_d_w,
+          GroupedGemmDw{
+              .d_y = d_y, .x = x, .d_w = weight.gradient, .segments = {all + begin, end - begin}, .compute = compute});
+  }
+}
+
 void project_backward(const Pass& p, const Matrix& d_y, const Matrix& x, const Weight& weight, const Matrix& d_x,
                       bool accumulate, const Segments& segments) {
   const Engine& e = p.engine;
-  e.run(&OpTable::grouped_gemm_d_w,
-        GroupedGemmDw{.d_y = d_y, .x = x, .d_w = weight.gradient, .segments = segments, .compute = e.compute});
+  project_d_weight(p, d_y, x, weight, segments, e.compute);
   e.run(&OpTable::grouped_gemm_d_x, GroupedGemmDx{.d_y = d_y,
                                                   .weight = weight.value,
                                                   .d_x = d_x,

@@ -28,7 +28,11 @@ struct WholeSegment {
 // y = x W^T by segments.
 void project(const Pass& pass, const Matrix& x, const Weight& weight, const Matrix& y, const Segments& segments);
 
-// Its mirror: adds the gradient of the weight; d_x = d_y W, or adds that to d_x.
+// Adds the gradient of the weight, d_y^T x by segments; of frozen towers there is none.
+void project_d_weight(const Pass& pass, const Matrix& d_y, const Matrix& x, const Weight& weight,
+                      const Segments& segments, DType compute);
+
+// The mirror of project: adds the gradient of the weight; d_x = d_y W, or adds that to d_x.
 void project_backward(const Pass& pass, const Matrix& d_y, const Matrix& x, const Weight& weight, const Matrix& d_x,
                       bool accumulate, const Segments& segments);
 

@@ -158,6 +158,21 @@ Matrix Pass::key_rows(BufferId own, BufferId cache, int64_t layer) const {
   return m;
 }
 
+bool Pass::trains(const Weight& weight, int64_t tower) const {
+  if (!lr_scales || lr_scales->empty()) return true;
+  const TensorRange range = weight.tensors[tower];
+  const double* scales = lr_scales->data();
+  return std::any_of(scales + range.begin, scales + range.end, [](double scale) { return scale != 0; });
+}
+
+int64_t Pass::lowest_trained_layer() const {
+  if (!lr_scales || lr_scales->empty()) return -1;
+  int64_t lowest = engine.config.n_layers;
+  for (const WeightInfo& weight : engine.list.all())
+    if ((*lr_scales)[&weight - engine.list.all().data()] != 0) lowest = std::min(lowest, weight.layer);
+  return lowest;
+}
+
 void Pass::check_abort() const {
   if (abort_.load(std::memory_order_relaxed)) throw Error("ERR_ABORTED", "the call was aborted by its signal");
 }

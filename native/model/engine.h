@@ -81,12 +81,20 @@ class Pass {
   const Segments self_attn, mlp, final, attention_norm, ffn_norm;
   // How much of the load-balance loss's gradient backward adds: the batch's share of the targets of its global batch.
   double balance_share = 0;
+  // AdamwOptions::lr_scales of the step that backward is for: gradients that it has no use for need not be computed.
+  // nullptr or empty: all are wanted.
+  const std::vector<double>* lr_scales = nullptr;
 
   Matrix rows(BufferId id) const { return id == kNoBuffer ? Matrix{} : engine.matrix(id, groups.rows); }
   Matrix routed(BufferId id) const { return engine.matrix(id, groups.routed_rows); }  // with experts
   Matrix tokens(BufferId id) const { return engine.matrix(id, groups.tokens); }
   Matrix keys(int64_t layer) const { return key_rows(engine.buffers.k, engine.buffers.cache_k, layer); }
   Matrix values(int64_t layer) const { return key_rows(engine.buffers.v_rows, engine.buffers.cache_v, layer); }
+
+  // Whether some tensor of the tower's weight is not frozen.
+  bool trains(const Weight& weight, int64_t tower) const;
+  // The lowest layer with a tensor that is not frozen, as in WeightInfo::layer: nothing below it needs a gradient.
+  int64_t lowest_trained_layer() const;
 
   // Throws Error("ERR_ABORTED") when the flag is raised. Called between parts.
   void check_abort() const;

@@ -124,8 +124,7 @@ void routers_backward(const Pass& p, int64_t layer, const Matrix& x, const Matri
                          .balance_scale = p.balance_share * e.config.experts[tower.tower].balance_loss,
                          .d_logits = d_logits,
                          .segments = segments});
-    e.run(&OpTable::grouped_gemm_d_w,
-          GroupedGemmDw{.d_y = d_logits, .x = x, .d_w = router.gradient, .segments = segments, .compute = kF32});
+    project_d_weight(p, d_logits, x, router, segments, kF32);
     e.run(&OpTable::grouped_gemm_d_x, GroupedGemmDx{.d_y = d_logits,
                                                     .weight = router.value,
                                                     .d_x = d_x,

@@ -34,8 +34,10 @@ void backward_layers(const Pass& p) {
                                                      .accumulate_d_x = 0,
                                                      .d_weight = p.weights.final_norm.gradient,
                                                      .segments = p.final});
-  for (int64_t layer = e.config.n_layers - 1; layer >= 0; layer--) layer_backward(p, layer);
+  const int64_t lowest = p.lowest_trained_layer();
+  for (int64_t layer = e.config.n_layers - 1; layer >= std::max<int64_t>(lowest, 0); layer--) layer_backward(p, layer);
   p.check_abort();
+  if (lowest >= 0) return;
   e.run(&OpTable::embedding_backward,
         EmbeddingBackward{
             .token = p.groups.token.data(), .d_out = d_h, .d_table = only_matrix(p.weights.embed_tokens.gradient)});
@@ -76,6 +78,7 @@ Losses head_losses(const Pass& p, const Totals& totals, bool with_gradient) {
   }
   const float* ce = e.floats(e.buffers.ce);
   const float* lse = e.floats(e.buffers.lse);
+  const bool with_d_weight = with_gradient && p.trains(p.weights.lm_head, 0);
   e.run(&OpTable::linear_cross_entropy,
         LinearCrossEntropy{.x = p.rows(e.buffers.hidden),
                            .weight = only_matrix(p.weights.lm_head.value),
@@ -85,7 +88,7 @@ Losses head_losses(const Pass& p, const Totals& totals, bool with_gradient) {
                            .ce = e.floats(e.buffers.ce),
                            .lse = e.floats(e.buffers.lse),
                            .d_x = with_gradient ? p.rows(e.buffers.d_h) : Matrix{},
-                           .d_weight = with_gradient ? only_matrix(p.weights.lm_head.gradient) : Matrix{},
+                           .d_weight = with_d_weight ? only_matrix(p.weights.lm_head.gradient) : Matrix{},
                            .compute = e.compute});
 
   for (int64_t n = 0; n < g.rows; n++) {
@@ -133,15 +136,7 @@ Matrix head_logits_backward(const Pass& p, const Matrix& chosen, const float* d_
   // Read only: Matrix has no const.
   const Matrix d_y{const_cast<float*>(d_logits), kF32, chosen.rows, V, V};
   const Matrix d_chosen = e.matrix(e.buffers.d_chosen, chosen.rows);
-  e.run(&OpTable::grouped_gemm_d_w,
-        GroupedGemmDw{
-            .d_y = d_y, .x = chosen, .d_w = p.weights.lm_head.gradient, .segments = segment, .compute = e.compute});
-  e.run(&OpTable::grouped_gemm_d_x, GroupedGemmDx{.d_y = d_y,
-                                                  .weight = p.weights.lm_head.value,
-                                                  .d_x = d_chosen,
-                                                  .accumulate = 0,
-                                                  .segments = segment,
-                                                  .compute = e.compute});
+  project_backward(p, d_y, chosen, p.weights.lm_head, d_chosen, false, segment);
   return d_chosen;
 }
 

@@ -105,9 +105,12 @@ Losses Model::evaluate(const TokenGroups& groups, const Totals& totals, const Ab
   return mot::evaluate(Pass(impl_->engine, groups, abort, false, kind), totals, ce, lse);
 }
 
-Losses Model::backward(const TokenGroups& groups, const Totals& totals, const AbortFlag& abort) {
+Losses Model::backward(const TokenGroups& groups, const Totals& totals, const AbortFlag& abort,
+                       const std::vector<double>& lr_scales) {
+  check_lr_scales(weights(), lr_scales);
   return impl_->accumulate("backward", [&] {
     Pass pass(impl_->engine, groups, abort, false);
+    pass.lr_scales = &lr_scales;
     return mot::backward(pass, totals);
   });
 }

@@ -94,8 +94,9 @@ class Model {
   const WeightList& weights() const;
   int64_t row_alignment() const;
   std::vector<PlanEntry> plan() const;
-  int64_t arena_bytes() const;       // planned
-  int64_t arena_high_water() const;  // furthest byte used so far, workspace included; equals arena_bytes after a step
+  int64_t arena_bytes() const;  // planned
+  // Furthest byte used so far, workspace included; equals arena_bytes after a step of all weights.
+  int64_t arena_high_water() const;
 
   // Flat arrays of weights().flat_count() elements. gradients, m, v: nullptr unless limits.training; ema unless
   // limits.ema.
@@ -113,8 +114,11 @@ class Model {
   Losses evaluate(const TokenGroups& groups, const Totals& totals, const AbortFlag& abort, float* ce = nullptr,
                   float* lse = nullptr, WeightKind kind = WeightKind::kRaw);
 
-  // Forward and backward; gradients are added.
-  Losses backward(const TokenGroups& groups, const Totals& totals, const AbortFlag& abort);
+  // Forward and backward; gradients are added. lr_scales: AdamwOptions::lr_scales of the step that they are for; it has
+  // no use for gradients of frozen tensors, so those of projections, and of all that lies below the lowest layer that
+  // trains, are not computed.
+  Losses backward(const TokenGroups& groups, const Totals& totals, const AbortFlag& abort,
+                  const std::vector<double>& lr_scales = {});
 
   // Numbers of an output at one position. Throws Error("ERR_UNSUPPORTED") for one that the model does not have.
   int64_t output_width(Output output) const;

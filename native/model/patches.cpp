@@ -42,10 +42,7 @@ void linear(const Pass& p, const Matrix& x, const Weight& weight, const Matrix& 
 }
 
 void linear_d_weight(const Pass& p, const Matrix& d_y, const Matrix& x, const Weight& weight) {
-  const WholeSegment segment(x.rows);
-  p.engine.run(
-      &OpTable::grouped_gemm_d_w,
-      GroupedGemmDw{.d_y = d_y, .x = x, .d_w = weight.gradient, .segments = segment, .compute = p.engine.compute});
+  project_d_weight(p, d_y, x, weight, WholeSegment(x.rows), p.engine.compute);
 }
 
 void linear_d_x(const Pass& p, const Matrix& d_y, const Weight& weight, const Matrix& d_x, bool accumulate) {

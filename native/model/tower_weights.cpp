@@ -9,14 +9,20 @@ ModelWeights::ModelWeights(const ModelConfig& c, const WeightList& list, float* 
   auto towers = [&](const std::vector<std::string>& names, const std::string& prefix, const std::string& suffix,
                     int64_t rows, int64_t cols) {
     std::vector<void*> value, gradient;
+    std::vector<TensorRange> tensors;
     for (const std::string& tower : names) {
-      const int64_t offset = list.at(prefix + tower + suffix).offset;
-      value.push_back(weights + offset);
-      if (gradients) gradient.push_back(gradients + offset);
+      const WeightInfo& first = list.at(prefix + tower + suffix);
+      value.push_back(weights + first.offset);
+      if (gradients) gradient.push_back(gradients + first.offset);
+      const WeightInfo* end = &first;
+      while (end->offset + end->count < first.offset + rows * cols) end++;
+      const WeightInfo* begin = list.all().data();
+      tensors.push_back({static_cast<size_t>(&first - begin), static_cast<size_t>(end + 1 - begin)});
     }
     const int64_t count = static_cast<int64_t>(names.size());
     Weight weight{};
     weight.value = {pointers_.emplace_back(std::move(value)).data(), count, kF32, rows, cols};
+    weight.tensors = tensors_.emplace_back(std::move(tensors)).data();
     if (gradients) weight.gradient = {pointers_.emplace_back(std::move(gradient)).data(), count, kF32, rows, cols};
     return weight;
   };

@@ -10,9 +10,15 @@
 
 namespace mot {
 
+// Of a tower's weight the tensors in WeightList::all(): several where one GEMM reads them all.
+struct TensorRange {
+  size_t begin, end;
+};
+
 struct Weight {
   TowerWeights value;
-  TowerWeights gradient;  // data == nullptr without gradients
+  TowerWeights gradient;       // data == nullptr without gradients
+  const TensorRange* tensors;  // of every tower
 };
 
 struct LayerWeights {
@@ -47,7 +53,9 @@ class ModelWeights {
   Weight lm_head;     // [V, D], one tower
 
  private:
-  std::deque<std::vector<void*>> pointers_;  // what TowerWeights::data points at; a deque does not move its elements
+  // What TowerWeights::data and Weight::tensors point at; a deque does not move its elements.
+  std::deque<std::vector<void*>> pointers_;
+  std::deque<std::vector<TensorRange>> tensors_;
 };
 
 // The matrix of a weight that has one tower.

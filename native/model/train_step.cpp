@@ -34,6 +34,12 @@ void add_balance_loss(const Pass& pass, int64_t total_targets, Losses& losses) {
 
 }  // namespace
 
+void check_lr_scales(const WeightList& list, const std::vector<double>& scales) {
+  if (!scales.empty() && scales.size() != list.all().size())
+    throw errorf("ERR_ARGUMENT", "[model] expected lr_scales to have one value for each of %zu tensors, got %zu",
+                 list.all().size(), scales.size());
+}
+
 Losses evaluate(const Pass& pass, const Totals& totals, float* ce, float* lse) {
   const Engine& e = pass.engine;
   forward_layers(pass);
@@ -62,9 +68,6 @@ Optimizer::Optimizer(const WeightList& list) {
 }
 
 void Optimizer::set_scales(const std::vector<double>& scales) {
-  if (!scales.empty() && scales.size() != ranges_.size())
-    throw errorf("ERR_ARGUMENT", "[model] expected lr_scales to have one value for each of %zu tensors, got %zu",
-                 ranges_.size(), scales.size());
   groups_.clear();
   trained_.clear();
   bool follows = false;  // the tensor before is trained
@@ -103,6 +106,7 @@ double Optimizer::gradient_norm(const Engine& e) const {
 OptimizerResult Optimizer::step(const Engine& e, const AdamwOptions& options, double max_norm) {
   if (options.ema_decay && !e.ema)
     throw errorf("ERR_UNSUPPORTED", "[model] expected a model created with ema to average its weights");
+  check_lr_scales(e.list, options.lr_scales);
   if (options.lr_scales != scales_) set_scales(options.lr_scales);
   const double norm = gradient_norm(e);
   if (!std::isfinite(norm) || norm > max_norm) return {norm, false};

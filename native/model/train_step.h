@@ -6,7 +6,9 @@
 
 namespace mot {
 
-// Contracts: Model::evaluate, Model::backward, Model::adamw in model.h.
+// Contracts: Model::evaluate, Model::backward, Model::adamw in model.h. check_lr_scales: Error("ERR_ARGUMENT") unless
+// there are none or one for every tensor.
+void check_lr_scales(const WeightList& list, const std::vector<double>& scales);
 Losses evaluate(const Pass& pass, const Totals& totals, float* ce, float* lse);
 Losses backward(Pass& pass, const Totals& totals);
 

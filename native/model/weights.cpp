@@ -44,6 +44,7 @@ std::vector<std::string> mlp_set_names(const ModelConfig& c, int64_t tower) {
 // The order is that of parameter_shapes() in the reference.
 WeightList::WeightList(const ModelConfig& c) {
   using Init = WeightInfo::Init;
+  int64_t place = -1;  // WeightInfo::layer of what is added
   // follows: right behind the tensor before, without an alignment gap, because one GEMM reads both.
   auto add = [&](std::string name, std::vector<int64_t> shape, Init init, bool follows = false) {
     int64_t count = 1;
@@ -51,7 +52,7 @@ WeightList::WeightList(const ModelConfig& c) {
     if (!follows) flat_count_ = (flat_count_ + kAlignment - 1) / kAlignment * kAlignment;
     const bool decay = shape.size() >= 2;
     index_.emplace(name, list_.size());
-    list_.push_back({std::move(name), std::move(shape), flat_count_, count, decay, init});
+    list_.push_back({std::move(name), std::move(shape), flat_count_, count, decay, place, init});
     flat_count_ += count;
   };
 
@@ -69,9 +70,11 @@ WeightList::WeightList(const ModelConfig& c) {
     linear("patch_in", c.d_model, c.diffusion->patch_dim);
     linear("time_mlp.0", c.d_model, c.d_model);
     linear("time_mlp.2", c.d_model, c.d_model);
+    place = c.n_layers;
     linear("patch_out", c.diffusion->patch_dim, c.d_model);
   }
   for (int64_t layer = 0; layer < c.n_layers; layer++) {
+    place = layer;
     const std::string prefix = "layers." + std::to_string(layer) + ".";
     for (const std::string& tower : c.self_attn.names) {
       const std::string attention = prefix + tower + ".self_attn.";
@@ -101,6 +104,7 @@ WeightList::WeightList(const ModelConfig& c) {
     }
     if (c.norms) add_norms(prefix, ".ffn_norm.weight");
   }
+  place = c.n_layers;
   for (const std::string& tower : c.final.names) add("norm." + tower + ".weight", {c.d_model}, Init::kOne);
   add("lm_head.weight", {c.vocab, c.d_model}, Init::kNormal);
 }

@@ -16,6 +16,7 @@ struct WeightInfo {
   std::vector<int64_t> shape;  // one or two dimensions
   int64_t offset, count;       // elements in the flat array
   bool decay;                  // two dimensions or more: AdamW's weight decay applies
+  int64_t layer;               // that it belongs to; -1: what is before the layers, n_layers: what is behind them
   enum class Init { kNormal, kNormalResidual, kOne, kZero } init;  // std 0.02; 0.02 / sqrt(2 * layers); 1; 0
 };
 

@@ -19,7 +19,7 @@ struct LinearCrossEntropy {
   float* ce;        // [N] (double* when x is f64)
   float* lse;       // [N] (double* when x is f64)
   Matrix d_x;       // [N, D] f32; data == nullptr: losses only
-  Matrix d_weight;  // [V, D] f32, added to; data == nullptr exactly when d_x is
+  Matrix d_weight;  // [V, D] f32, added to; data == nullptr: not wanted, and so without d_x
   DType compute;
 };
 

@@ -149,7 +149,7 @@ OpCost op_cost(const DispatchSum& p) {
 OpCost op_cost(const LinearCrossEntropy& p) {
   const double products =
       2.0 * static_cast<double>(p.x.rows) * static_cast<double>(p.x.cols) * static_cast<double>(p.weight.rows);
-  return {products * (p.d_x.data ? 3 : 1),
+  return {products * (1 + (p.d_x.data ? 1 : 0) + (p.d_weight.data ? 1 : 0)),
           bytes_of(p.x) + bytes_of(p.weight) + bytes_of(p.d_x) + 2 * bytes_of(p.d_weight)};
 }
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
-import { Model, type TensorKind } from '../../lib/model/model.js';
-import { makeBatch, TINY } from './tiny_model.js';
+import { Model, type ModelConfigInput, type TensorKind } from '../../lib/model/model.js';
+import { makeBatch, PATCH_DIM, TINY, withImage } from './tiny_model.js';
 
 const KINDS = ['weight', 'm', 'v', 'ema'] as const satisfies TensorKind[];
 /** Large weight decay, so that one too many would show. */
@@ -82,6 +82,69 @@ describe.each(['reference', 'cpu'] as const)('%s', (device) => {
     const before = await model.readTensor('weight', 'lm_head.weight');
     await model.step([makeBatch(32)], { lr: 1e-2, ...options, step: 2 });
     expect(await model.readTensor('weight', 'lm_head.weight')).not.toEqual(before);
+  });
+
+  const MOE: ModelConfigInput = { ...TINY, experts: { text: 2 } };
+  const DIFFUSION: ModelConfigInput = { ...TINY, diffusion: { patch_dim: PATCH_DIM } };
+  const some: [what: string, config: ModelConfigInput, trained: RegExp][] = [
+    ['a tower', TINY, /\.image\./],
+    ['k of q, k and v', TINY, /k_proj/],
+    ['the last layer', TINY, /^layers\.1\./],
+    ['the embedding', TINY, /^embed_tokens/],
+    ['the head', TINY, /^lm_head/],
+    ['an expert and the routers', MOE, /experts\.1|router/],
+    ['what patches come in by', DIFFUSION, /^patch_in|^time_mlp/],
+    ['what patches are predicted with', DIFFUSION, /^patch_out/],
+  ];
+
+  test.each(some)('gradients without use are left out, and no bit changes: %s trains', async (_, config, trained) => {
+    const create = (): Promise<Model> => Model.create(config, { device, tokens: 32, ema: true });
+    await using model = await create();
+    await using whole = await create();
+    const lrScales = model.tensors().map(({ name }) => (trained.test(name) ? 1 : 0));
+    expect(new Set(lrScales).size).toBe(2);
+    const batches = config === DIFFUSION ? [withImage(2, 8), withImage(5, 4)] : [makeBatch(32), makeBatch(16)];
+    const targets = batches.reduce((sum, { target }) => sum + target.filter((id) => id >= 0).length, 0);
+    for (let step = 1; step <= 2; step++) {
+      const options = { lr: 1e-2, step, lrScales, ...SETTINGS };
+      const { gradNorm } = await model.step(batches, options);
+      // backward knows of no scales and computes all gradients.
+      await whole.zeroGradients();
+      for (const batch of batches) await whole.backward(batch, { totalTargets: targets, totalImages: 2 });
+      expect((await whole.adamw(options)).gradNorm).toBe(gradNorm);
+      expect(gradNorm).toBeGreaterThan(0);
+    }
+    expect(await contents(model)).toEqual(await contents(whole));
+  });
+
+  test('what is frozen costs no products in backward', async () => {
+    await using model = await create();
+    // Useful FLOPs of a step by op, while tensors whose name matches train.
+    const flops = async (trained: RegExp): Promise<Record<string, number>> => {
+      const lrScales = model.tensors().map(({ name }) => (trained.test(name) ? 1 : 0));
+      await model.startProfile();
+      await model.step([makeBatch(32)], { lr: 1e-2, step: 1, lrScales });
+      const sums: Record<string, number> = {};
+      for (const { op, flops } of await model.takeProfile()) sums[op] = (sums[op] ?? 0) + flops;
+      return sums;
+    };
+    const all = await flops(/./);
+    // Half of the tokens are of either modality.
+    const tower = await flops(/\.image\./);
+    expect(tower.grouped_gemm_d_w).toBe(all.grouped_gemm_d_w! / 2);
+    expect(tower.grouped_gemm_d_x).toBe(all.grouped_gemm_d_x);
+    expect(tower.linear_cross_entropy).toBe((all.linear_cross_entropy! * 2) / 3);
+    const last = await flops(/^layers\.1\.|^lm_head/);
+    expect(last).toMatchObject({
+      grouped_gemm_d_w: all.grouped_gemm_d_w! / 2,
+      grouped_gemm_d_x: all.grouped_gemm_d_x! / 2,
+      attention_backward: all.attention_backward! / 2,
+      linear_cross_entropy: all.linear_cross_entropy,
+    });
+    expect(last).not.toHaveProperty('embedding_backward');
+    const head = await flops(/^lm_head/);
+    for (const op of ['grouped_gemm_d_w', 'grouped_gemm_d_x', 'attention_backward'])
+      expect(head).not.toHaveProperty(op);
   });
 
   test('scales of 1 are the same bits as none', async () => {

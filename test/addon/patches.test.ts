@@ -2,30 +2,10 @@ import { describe, expect, test } from '@jest/globals';
 import type { Batch } from '../../lib/model/batch.js';
 import { Model } from '../../lib/model/model.js';
 import { poolLosses } from '../../lib/train/evaluate.js';
-import { makeBatch, TINY } from './tiny_model.js';
+import { makeBatch, PATCH_DIM, TINY, withImage } from './tiny_model.js';
 
-const P = 6;
+const P = PATCH_DIM;
 const CONFIG = { ...TINY, diffusion: { patch_dim: P } };
-
-/** A text of 16 tokens whose places from `first` on are an image. */
-function withImage(first: number, count: number): Required<Omit<Batch, 'noise'>> & { noise: Float32Array } {
-  const batch = makeBatch(16);
-  const inside = (t: number): boolean => t >= first && t < first + count;
-  const at = (salt: number): Float32Array =>
-    Float32Array.from({ length: count * P }, (_, i) => Math.sin(salt + 1.7 * i));
-  return {
-    ...batch,
-    modality: batch.modality.map((_, t) => (inside(t) ? 1 : 0)),
-    kvEnd: batch.kvEnd.map((end, t) => (inside(t) ? first + count : end)),
-    target: batch.target.map((token, t) => (inside(t) || inside(t + 1) ? -1 : token)),
-    targetModality: new Int32Array(16),
-    patchRow: Int32Array.from({ length: 16 }, (_, t) => (inside(t) ? t - first : -1)),
-    latent: at(1),
-    noise: at(2),
-    imageOfRow: new Int32Array(count),
-    timestep: Int32Array.of(400),
-  };
-}
 
 test('a step reports the diffusion loss over the images of all micro-batches', async () => {
   await using model = await Model.create(CONFIG, { tokens: 16 });

@@ -32,6 +32,29 @@ export function makeBatch(tokens: number, vocab = 64, seed = 1): Required<Omit<B
   };
 }
 
+/** Numbers of a patch of `withImage`. */
+export const PATCH_DIM = 6;
+
+/** A text of 16 tokens whose places from `first` on are an image. */
+export function withImage(first: number, count: number): Required<Omit<Batch, 'noise'>> & { noise: Float32Array } {
+  const batch = makeBatch(16);
+  const inside = (t: number): boolean => t >= first && t < first + count;
+  const at = (salt: number): Float32Array =>
+    Float32Array.from({ length: count * PATCH_DIM }, (_, i) => Math.sin(salt + 1.7 * i));
+  return {
+    ...batch,
+    modality: batch.modality.map((_, t) => (inside(t) ? 1 : 0)),
+    kvEnd: batch.kvEnd.map((end, t) => (inside(t) ? first + count : end)),
+    target: batch.target.map((token, t) => (inside(t) || inside(t + 1) ? -1 : token)),
+    targetModality: new Int32Array(16),
+    patchRow: Int32Array.from({ length: 16 }, (_, t) => (inside(t) ? t - first : -1)),
+    latent: at(1),
+    noise: at(2),
+    imageOfRow: new Int32Array(count),
+    timestep: Int32Array.of(400),
+  };
+}
+
 /** All weights, as bytes, to compare bit by bit. */
 export async function weightBytes(model: Model): Promise<Buffer> {
   const parts: Buffer[] = [];

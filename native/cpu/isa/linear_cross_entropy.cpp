@@ -147,6 +147,7 @@ int linear_cross_entropy(const Context* context, const LinearCrossEntropy* p) {
           rest,
           {d_logits, {&piece_weight, 1, kF32, piece, width}, false, addend, d_x.stride, d_x, segments, p->compute});
     }
+    if (!p->d_weight.data) continue;
     gemm_gradient(rest, {chunk_logits, x, {&p->d_weight.data, 1, kF32, vocab, width}, segments, p->compute});
   }
   return 0;
