@@ -206,14 +206,44 @@ describe('what a folder holds', () => {
     write(join(root, '.hidden.txt'), 'hidden');
     const { sources, notes } = await detectSources(`${root}/`);
     expect(sources).toEqual([
-      { jsonl: `${root}/*.JSONL.gz` },
+      { jsonl: `${root}/*.JSONL.gz`, columns: [{ text: 'content' }] },
       { webdataset: [`${root}/**/*.tar`, `${root}/**/*.tar.gz`] },
       { parquet: `${root}/*.parquet`, columns: [{ text: 'caption' }, { image: 'image' }] },
     ]);
-    expect(notes.join('\n')).toMatch(
-      /first line of .*c\.JSONL\.gz cannot be used: it has none of text, image, audio; its keys: content/,
-    );
+    expect(notes.join('\n')).toMatch(/keys of .*c\.JSONL\.gz: content; taken: content\./);
     expect(notes.join('\n')).toMatch(/1 pictures or sounds lie there/);
+  });
+
+  test('JSON lines with keys of their own: paths that are there, and texts', async () => {
+    const root = join(folder, 'imagefolder');
+    write(join(root, 'train/0.png'), png(0));
+    write(join(root, 'train/0.wav'), wav(1));
+    const line = { file_name: '0.png', label: 'a', caption: 'a caption', spoken: '0.wav', width: 8 };
+    write(join(root, 'train/metadata.jsonl'), `${JSON.stringify(line)}\n`);
+    const { sources, notes } = await detectSources(root);
+    const columns = [{ text: 'caption' }, { image: 'file_name' }, { audio: 'spoken' }];
+    expect(sources).toEqual([{ jsonl: `${root}/**/*.jsonl`, columns }]);
+    expect(notes).toContain(
+      `keys of ${root}/train/metadata.jsonl: file_name, label, caption, spoken, width; taken: caption, file_name, spoken.`,
+    );
+    // Files that do not agree are read as they stand.
+    write(join(root, 'train/other.jsonl'), '{"text": "as it should be"}\n');
+    expect((await detectSources(root)).sources).toEqual([{ jsonl: `${root}/**/*.jsonl` }]);
+  });
+
+  test.each([
+    [{ text: 'usual', image: '0.png', id: 'a' }, undefined],
+    [{ caption: 'of', image: 'data:image/png;base64,AAAA' }, [{ text: 'caption' }, { image: 'image' }]],
+    [{ caption: 'nowhere', image: 'missing.png' }, undefined],
+    [{ segments: [{ text: 'a' }], key: 'a' }, undefined],
+    [{ note: 'short', body: 'the longest text' }, [{ text: 'body' }]],
+    [['text'], undefined],
+  ])('JSON lines such as %j', async (line, columns) => {
+    const root = join(folder, 'lines');
+    write(join(root, '0.png'), png(0));
+    write(join(root, 'a.jsonl'), `${JSON.stringify(line)}\n`);
+    const { sources } = await detectSources(root);
+    expect(sources).toEqual([{ jsonl: `${root}/*.jsonl`, ...(columns ? { columns } : {}) }]);
   });
 
   test('keys that are not read are told once', async () => {

@@ -36,6 +36,9 @@ const ENDINGS = {
 
 type Kind = keyof typeof ENDINGS;
 
+/** A column of a config: the kind of segment, and its name. */
+type Column = Record<string, string>;
+
 /** Files that are looked at, at most. */
 const MOST_FILES = 100_000;
 /** JSONL files whose first lines are looked at, at most. */
@@ -77,8 +80,10 @@ export async function detectSources(where: string, made = ''): Promise<DetectedD
     const patterns = info.isDirectory() && !byName ? patternsOf(where, kind, own) : own;
     notes.push(`${kind}: ${own.length} ${own.length === 1 ? 'file' : 'files'}, ${patterns.join(', ')}.`);
     const source = { [kind]: patterns.length === 1 ? patterns[0] : patterns };
-    if (kind === 'jsonl') notes.push(...jsonlNotes(own.slice(0, MOST_FIRST_LINES)));
-    sources.push(kind === 'parquet' ? { ...source, columns: await parquetColumns(own[0]!, notes) } : source);
+    let columns: Column[] | undefined;
+    if (kind === 'jsonl') columns = jsonlColumns(own.slice(0, MOST_FIRST_LINES), notes);
+    else if (kind === 'parquet') columns = await parquetColumns(own[0]!, notes);
+    sources.push(columns ? { ...source, columns } : source);
   }
   const captioned = captionedFiles(where, pairs, notes);
   const joined = [...pairs.values()].reduce((sum, media) => sum + media.length, 0);
@@ -130,17 +135,63 @@ function patternsOf(folder: string, kind: Kind, files: readonly string[]): strin
   return [...patterns].map(([ending, deeper]) => path.join(folder, deeper ? '**' : '', `*${ending}`));
 }
 
-/** What is wrong with the first lines of JSONL files, each thing once, and the keys of theirs that are not read. */
-function jsonlNotes(files: readonly string[]): string[] {
-  const notes = new Map<string, string>();
-  for (const file of files) {
-    const found = firstLineOf(file);
-    if (found && !notes.has(found.what)) notes.set(found.what, found.note);
+/**
+ * The keys of JSON lines that hold texts, pictures and sounds under names of their own; undefined where the files do not
+ * agree in them, or need none. Notes: what is wrong with their first lines, each thing once, and keys that are not read.
+ */
+function jsonlColumns(files: readonly string[], notes: string[]): Column[] | undefined {
+  const firsts = files.map((file) => ({ file, line: firstLineOf(file) }));
+  const found = firsts.map(({ file, line }) => (typeof line === 'string' ? ownKeys(file, line) : undefined));
+  const [columns] = found;
+  if (columns && found.every((other) => JSON.stringify(other) === JSON.stringify(columns))) {
+    const keys = Object.keys(JSON.parse(firsts[0]!.line as string) as object).join(', ');
+    notes.push(`keys of ${files[0]!}: ${keys}; taken: ${columns.map((column) => Object.values(column)[0]).join(', ')}.`);
+    return columns;
   }
-  return [...notes.values()];
+  const said = new Map<string, string>();
+  for (const { file, line } of firsts) {
+    const noted = typeof line === 'string' ? noteOfLine(file, line) : line;
+    if (noted && !said.has(noted.what)) said.set(noted.what, noted.note);
+  }
+  notes.push(...said.values());
+  return undefined;
 }
 
-function firstLineOf(file: string): { what: string; note: string } | undefined {
+/** Columns of a line that is an object with keys of its own names: paths of media that are there, and texts. */
+function ownKeys(file: string, line: string): Column[] | undefined {
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch {
+    return undefined;
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value) || 'segments' in value) return undefined;
+  const strings = Object.entries(value).filter((entry): entry is [string, string] => typeof entry[1] === 'string');
+  const names = { text: [], image: [], audio: [] } as Record<'text' | 'image' | 'audio', [string, string][]>;
+  for (const entry of strings) names[kindOfValue(file, entry[1])].push(entry);
+  const columns: Column[] = [
+    ...textNames(names.text).map((name) => ({ text: name })),
+    ...names.image.map(([name]) => ({ image: name })),
+    ...names.audio.map(([name]) => ({ audio: name })),
+  ];
+  // Lines whose segments have their usual names are read as they stand, and so are those of which one would be left out.
+  const taken = columns.map((column) => Object.values(column)[0]);
+  const left = ['text', 'image', 'audio'].some((key) => key in value && !taken.includes(key));
+  const usual = columns.every((column) => Object.entries(column).every(([kind, name]) => kind === name));
+  return usual || left ? undefined : columns;
+}
+
+/** Whether a text is the path of a picture or sound, as seen from the file that has it, or such a thing as a data URI. */
+function kindOfValue(file: string, text: string): 'text' | 'image' | 'audio' {
+  const uri = /^data:(image|audio)\//.exec(text);
+  if (uri) return uri[1] as 'image' | 'audio';
+  if (text.length > 4096 || kindOf(text) !== 'loose') return 'text';
+  if (!statSync(path.resolve(path.dirname(file), text), { throwIfNoEntry: false })?.isFile()) return 'text';
+  return isSound(text) ? 'audio' : 'image';
+}
+
+/** Its first line; a note where it cannot be read; undefined where it has none. */
+function firstLineOf(file: string): string | { what: string; note: string } | undefined {
   let bytes: Buffer;
   try {
     bytes = beginning(file);
@@ -150,8 +201,10 @@ function firstLineOf(file: string): { what: string; note: string } | undefined {
   }
   const lines = bytes.toString('utf8').split('\n');
   // The last one may be cut.
-  const line = (lines.length > 1 ? lines.slice(0, -1) : lines).find((text) => text.trim() !== '');
-  if (line === undefined) return undefined;
+  return (lines.length > 1 ? lines.slice(0, -1) : lines).find((text) => text.trim() !== '');
+}
+
+function noteOfLine(file: string, line: string): { what: string; note: string } | undefined {
   const item = jsonItem(line, {});
   if (isSkip(item))
     return {
@@ -233,29 +286,33 @@ function beginning(file: string): Buffer {
   }
 }
 
+/** Of texts by name: those whose names say that they are to be read, or else the longest. */
+function textNames(texts: readonly [name: string, text: string][]): string[] {
+  const named = texts.filter(([name]) => TEXT_NAMES.test(name));
+  const [longest] = [...texts].sort(([, a], [, b]) => b.length - a.length);
+  return (named.length > 0 ? named : longest ? [longest] : []).map(([name]) => name);
+}
+
 /** Columns of a Parquet file that look like text, pictures and sounds, by its first row. */
-async function parquetColumns(file: string, notes: string[]): Promise<Record<string, string>[]> {
+async function parquetColumns(file: string, notes: string[]): Promise<Column[]> {
   let row: Record<string, unknown> | undefined;
   try {
     row = await firstRow(file);
   } catch (error) {
     throw new MotError('ERR_DATA', `${file} cannot be read: ${(error as Error).message}.`, { cause: error });
   }
-  const texts: string[] = [];
+  const texts: [string, string][] = [];
   const images: string[] = [];
   const sounds: string[] = [];
   for (const [name, value] of Object.entries(row ?? {})) {
-    if (typeof value === 'string') texts.push(name);
+    if (typeof value === 'string') texts.push([name, value]);
     const media = typeof value === 'string' ? undefined : mediaOf(value);
     if (!media || !('bytes' in media)) continue;
     if (audioFormat(media.bytes) !== undefined) sounds.push(name);
     else if (await isPicture(media.bytes)) images.push(name);
   }
-  const named = texts.filter((name) => TEXT_NAMES.test(name));
-  const longest = texts.sort((a, b) => (row![b] as string).length - (row![a] as string).length)[0];
-  const chosen = named.length > 0 ? named : longest === undefined ? [] : [longest];
   const columns = [
-    ...chosen.map((name) => ({ text: name })),
+    ...textNames(texts).map((name) => ({ text: name })),
     ...images.map((name) => ({ image: name })),
     ...sounds.map((name) => ({ audio: name })),
   ];

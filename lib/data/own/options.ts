@@ -24,11 +24,11 @@ const common = {
 
 const column = z
   .strictObject({
-    /** Name of a column of texts. */
+    /** Name of a column, or of a key of JSON lines, of texts. */
     text: z.string().optional(),
-    /** Name of a column of pictures: bytes, or `{bytes, path}` as Hugging Face stores them. */
+    /** Of pictures: bytes, or `{bytes, path}` as Hugging Face stores them; in JSON lines a path or data URI. */
     image: z.string().optional(),
-    /** Name of a column of sounds, as those of pictures. */
+    /** Of sounds, as those of pictures. */
     audio: z.string().optional(),
   })
   .refine((value) => Object.keys(value).length === 1, 'a column has one key: text, image or audio');
@@ -38,6 +38,11 @@ export const sourceSchemas = {
   jsonl: z.strictObject({
     /** JSON lines, plain or gzip: a segment, a list of segments, or `{"segments": [...], "key": ...}`. */
     jsonl: paths,
+    /**
+     * The keys of a line that are the segments of a document, in this order, where they have other names: `[{ text: caption },
+     * { image: file_name }]`. Default: segments as above.
+     */
+    columns: z.array(column).min(1).optional(),
     ...common,
   }),
   text: z.strictObject({
@@ -223,7 +228,7 @@ export interface SourceOptions {
   root?: string;
   /** Of `text`. */
   by?: 'file' | 'line' | 'paragraph';
-  /** Of `parquet`: kind of segment and name of the column. */
+  /** Of `parquet` and `jsonl`: kind of segment, and name of the column or key. */
   columns?: { kind: 'text' | 'image' | 'audio'; column: string }[];
 }
 

@@ -84,7 +84,8 @@ function recordItems(
     const text = decodeUtf8(bytes);
     if (text === undefined) entries.push({ place, reason: NOT_UTF8 });
     else if (text.trim() === '') continue;
-    else if (source.kind === 'jsonl') entries.push(jsonItem(text, place, own));
+    else if (source.kind === 'jsonl')
+      entries.push(source.columns ? columnsItem(text, place, source.columns) : jsonItem(text, place, own));
     else entries.push({ place, segments: [{ text: text.trim() }] });
   }
   return { entries, lines };
@@ -112,14 +113,47 @@ function keysOf(object: object): string {
   return keys.length === 0 ? 'none' : shown.join(', ') + (keys.length > shown.length ? ', ...' : '');
 }
 
-/** A document of a JSON line; or of a value: a segment, a list of them, or `{segments, key}`. */
-export function jsonItem(text: string, place: Item['place'], own: readonly string[] = []): Item | Skip {
-  let value: unknown;
+function parseJson(text: string, place: Item['place']): { value: unknown } | Skip {
   try {
-    value = JSON.parse(text);
+    return { value: JSON.parse(text) as unknown };
   } catch (error) {
     return { place, reason: `it is not valid JSON: ${(error as Error).message.split('\n')[0]!.slice(0, 120)}` };
   }
+}
+
+/** A text, or a picture or sound by path or data URI; a sentence about what is wrong. */
+function segmentOf(kind: 'text' | 'image' | 'audio', name: string, content: unknown): RawSegment | string {
+  if (typeof content !== 'string') {
+    const is = content === null ? 'null' : Array.isArray(content) ? 'a list' : `a ${typeof content}`;
+    return `${name} is ${is}, not a text`;
+  }
+  if (kind === 'text') return { text: content };
+  const media = mediaOf(content);
+  if (typeof media === 'string') return media;
+  return kind === 'image' ? { image: media } : { audio: media };
+}
+
+/** A document of a JSON line: the keys that the config names. */
+function columnsItem(text: string, place: Item['place'], columns: NonNullable<SourceOptions['columns']>): Item | Skip {
+  const parsed = parseJson(text, place);
+  if ('reason' in parsed) return parsed;
+  const { value } = parsed;
+  if (!isObject(value)) return { place, reason: `it is not an object with ${columns[0]!.column}` };
+  const segments: RawSegment[] = [];
+  for (const { kind, column } of columns) {
+    if (!Object.hasOwn(value, column)) return { place, reason: `it has no ${column}; its keys: ${keysOf(value)}` };
+    const segment = segmentOf(kind, column, value[column]);
+    if (typeof segment === 'string') return { place, reason: segment };
+    segments.push(segment);
+  }
+  return { place, segments };
+}
+
+/** A document of a JSON line; or of a value: a segment, a list of them, or `{segments, key}`. */
+export function jsonItem(text: string, place: Item['place'], own: readonly string[] = []): Item | Skip {
+  const parsed = parseJson(text, place);
+  if ('reason' in parsed) return parsed;
+  const { value } = parsed;
   let key: string | undefined;
   let list: unknown = value;
   if (isObject(value) && 'segments' in value) {
@@ -141,16 +175,9 @@ export function jsonItem(text: string, place: Item['place'], own: readonly strin
         segments.push({ own: { modality: name, value: content } });
         continue;
       }
-      if (typeof content !== 'string') {
-        const is = content === null ? 'null' : Array.isArray(content) ? 'a list' : `a ${typeof content}`;
-        return { place, reason: `${where}: ${name} is ${is}, not a text` };
-      }
-      if (name === 'text') segments.push({ text: content });
-      else {
-        const media = mediaOf(content);
-        if (typeof media === 'string') return { place, reason: `${where}: ${media}` };
-        segments.push(name === 'image' ? { image: media } : { audio: media });
-      }
+      const segment = segmentOf(name as 'text' | 'image' | 'audio', name, content);
+      if (typeof segment === 'string') return { place, reason: `${where}: ${segment}` };
+      segments.push(segment);
     }
   }
   return { place, segments, ...(key === undefined ? {} : { key }) };
