@@ -145,7 +145,9 @@ function jsonlColumns(files: readonly string[], notes: string[]): Column[] | und
   const [columns] = found;
   if (columns && found.every((other) => JSON.stringify(other) === JSON.stringify(columns))) {
     const keys = Object.keys(JSON.parse(firsts[0]!.line as string) as object).join(', ');
-    notes.push(`keys of ${files[0]!}: ${keys}; taken: ${columns.map((column) => Object.values(column)[0]).join(', ')}.`);
+    notes.push(
+      `keys of ${files[0]!}: ${keys}; taken: ${columns.map((column) => Object.values(column)[0]).join(', ')}.`,
+    );
     return columns;
   }
   const said = new Map<string, string>();
