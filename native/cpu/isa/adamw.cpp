@@ -21,6 +21,8 @@ struct AdamwFactors {
 static void update(const Adamw& p, const AdamwFactors& f, int64_t begin, int64_t end) {
   for_columns(end - begin, [&](int64_t offset, auto part) {
     int64_t i = begin + offset;
+    fetch_ahead<256>(p.grad + i), fetch_ahead<256>(p.m + i);
+    fetch_ahead<256>(p.v + i), fetch_ahead<256>(p.weight + i);
     Vec grad = load(p.grad + i, part) * f.grad_scale;
     Vec m = fma(load(p.m + i, part), set1(f.beta1), grad * f.one_minus_beta1);
     Vec v = fma(load(p.v + i, part), set1(f.beta2), grad * grad * f.one_minus_beta2);

@@ -217,7 +217,8 @@ static void forward(const Context* context, const AttentionForward& p) {
       tiles[count++] = {static_cast<int32_t>(t), static_cast<int32_t>(min_of(t + kTaskLanes, t_end))};
   });
   parallel_for(context->threads, p.heads * count, [&](int64_t task, int worker) {
-    Forward<Operand, T>(p, scratch + worker * floats).run(task / count, tiles[task % count]);
+    // Heads side by side: what the processor fetches beside the rows of one are those of the next.
+    Forward<Operand, T>(p, scratch + worker * floats).run(task % p.heads, tiles[task / p.heads]);
   });
 }
 

@@ -308,7 +308,11 @@ static void unpack_lanes(const float* y, int64_t count, int64_t E, Vec factor, T
       transpose(block);
       for (int64_t i = 0; i < min_of(kWidth, count - lane); i++) {
         Row to = target(lane + i);
-        if (to.data) store(to, e, block[i], First{min_of(kWidth, E - e)});
+        if (!to.data) continue;
+        if (E - e >= kWidth)
+          store(to, e, block[i], All{});  // several times as fast as a masked one
+        else
+          store(to, e, block[i], First{E - e});
       }
     }
   }

@@ -28,9 +28,18 @@ constexpr int64_t kMaxGradientRows = 8192;
 constexpr int64_t kTileFloats = kTileRows * kTileCols;
 constexpr int64_t kPanelBlockFloats = kBlockDepth * kTileCols;
 
+// Steps of the reduction by which a panel of B is fetched into L1 ahead of its use.
+constexpr int64_t kPrefetchSteps = kWidth == 8 ? 64 : 0;
+
 // What gemm_rows keeps for each worker: a block of A with its whole reduction, a panel block of B, the sums of a block
 // of rows by one panel. gemm_gradient uses the same memory.
-int64_t a_stride(int64_t units) { return round_up(units, kWidth) + kWidth; }  // off the powers of two: cache sets
+// Off the powers of two, since the rows of a tile are read side by side: with one vector of padding they share few sets
+// of the cache, with five lines more than a multiple of sixteen none.
+int64_t a_stride(int64_t units) {
+  constexpr int64_t kPeriod = 16 * kLine, kOffset = 5 * kLine;
+  if (kWidth == 8) return round_up(max_of(units - kOffset, 0), kPeriod) + kOffset;
+  return round_up(units, kWidth) + kWidth;
+}
 
 int64_t max_block_rows(int64_t units) {
   int64_t tiles = kBlockBytes / (4 * a_stride(units) * kTileRows);
@@ -87,6 +96,7 @@ inline void multiply_tile(const float* a, int64_t stride, const float* b, int64_
     Vec column[kTileVecs];
     MOT_UNROLL
     for (int v = 0; v < kTileVecs; v++) column[v] = load(b + v * kWidth);
+    if constexpr (kPrefetchSteps > 0) __builtin_prefetch(b + kPrefetchSteps * kTileCols);
     b += kTileCols;
     MOT_UNROLL
     for (int i = 0; i < kTileRows; i++) {

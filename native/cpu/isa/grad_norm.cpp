@@ -26,6 +26,7 @@ static double sum_of_squares(const float* grad, int64_t count) {
   DVec a = {}, b = {}, c = {}, d = {};
   int64_t i = 0;
   for (; i + 4 * kHalf <= count; i += 4 * kHalf) {
+    fetch_ahead<512>(grad + i);
     a += square(grad + i), b += square(grad + i + kHalf);
     c += square(grad + i + 2 * kHalf), d += square(grad + i + 3 * kHalf);
   }

@@ -69,6 +69,13 @@ static inline void store(T* p, Vec v, First part) {
   store_n(p, v, part.n);
 }
 
+// Fetches what a walk along a long array needs kElements later. On AVX2 (Zen 3) the processor's own prefetcher leaves
+// up to a fifth of the speed; on AVX-512 (Zen 4) prefetching in such loops lost, see benchmarks/notes.md.
+template <int64_t kElements>
+static inline void fetch_ahead(const float* p) {
+  if constexpr (kWidth == 8) __builtin_prefetch(p + kElements);
+}
+
 // A row, or a part of one, of an f32 or bf16 matrix.
 struct Row {
   void* data;
