@@ -31,8 +31,6 @@ constexpr int64_t kPanelBlockFloats = kBlockDepth * kTileCols;
 // Steps of the reduction by which a panel of B is fetched into L1 ahead of its use.
 constexpr int64_t kPrefetchSteps = kWidth == 8 ? 64 : 0;
 
-// What gemm_rows keeps for each worker: a block of A with its whole reduction, a panel block of B, the sums of a block
-// of rows by one panel. gemm_gradient uses the same memory.
 // Off the powers of two, since the rows of a tile are read side by side: with one vector of padding they share few sets
 // of the cache, with five lines more than a multiple of sixteen none.
 int64_t a_stride(int64_t units) {
@@ -46,6 +44,8 @@ int64_t max_block_rows(int64_t units) {
   return min_of(max_of(tiles, kMinBlockTiles) * kTileRows, kMaxBlockRows);
 }
 
+// What gemm_rows keeps for each worker: a block of A with its whole reduction, a panel block of B, the sums of a block
+// of rows by one panel. gemm_gradient uses the same memory.
 int64_t a_block_floats(int64_t units) {
   // pack_a_columns stores beyond the end.
   return max_of(kBlockBytes / 4, kMinBlockTiles * kTileRows * a_stride(units)) + 2 * kWidth;

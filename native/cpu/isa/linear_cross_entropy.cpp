@@ -17,7 +17,7 @@ int64_t logits_stride(int64_t vocab) { return round_up(vocab, 16); }
 
 // Many rows, since every chunk packs the weight again; few enough that the logits stay near the cache. d_weight is
 // summed chunk by chunk, so this must follow from the vocabulary alone.
-constexpr int64_t kLogitsBytes = int64_t{16} << 20;
+constexpr int64_t kLogitsBytes = int64_t{32} << 20;
 constexpr int64_t kMinChunk = 256, kMaxChunk = 1024;
 
 int64_t chunk_rows(int64_t vocab) {
