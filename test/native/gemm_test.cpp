@@ -228,8 +228,10 @@ TEST(Gemm, NeighbouringAndRepeatedTowers) {
 
 TEST(Gemm, NoSegments) { compare_with_reference({8, 8, {}, 20}); }
 
-// Rows of one group beyond what gemm_gradient packs at once.
 TEST(Gemm, VeryManyRows) { compare_with_reference({3, 2, {{0, 9000, 0}}, 9000}); }
+
+// More rows of the gradient than gemm_gradient works on at a time.
+TEST(Gemm, SeveralStripsOfTheGradient) { compare_with_reference({9, 4110, {{0, 20, 0}, {20, 31, 1}}, 33}); }
 
 void expect_same_bits(Products& a, Products& b, const std::string& where) {
   for (int64_t row = 0; row < a.y->rows(); row++) {
@@ -239,22 +241,32 @@ void expect_same_bits(Products& a, Products& b, const std::string& where) {
   ASSERT_EQ(a.d_w->data(), b.d_w->data()) << where;
 }
 
+// `bytes` of workspace with one thread, if any are given.
+void expect_same_bits_for_any_threads(const Shape& shape, DType compute, int64_t bytes) {
+  for (const OpTable* table : variants()) {
+    Products one(shape, kF32, kF32, false, 3);
+    one.run(table, Scratch(table, limits_of(shape, 1)).context(), compute);
+    for (int threads : {2, 5}) {
+      Products many(shape, kF32, kF32, false, 3);
+      many.run(table, Scratch(table, limits_of(shape, threads)).context(), compute);
+      expect_same_bits(one, many, std::string(table->variant) + ", threads " + std::to_string(threads));
+    }
+    if (!bytes) continue;
+    Products tight(shape, kF32, kF32, false, 3);
+    tight.run(table, Scratch(table, limits_of(shape, 1), bytes).context(), compute);
+    expect_same_bits(one, tight, std::string(table->variant) + ", small workspace");
+  }
+}
+
 // A workspace of hardly more than the scratch of the threads makes many waves of few panels.
 TEST(Gemm, SameBitsForAnyThreadsAndWorkspace) {
   Shape shape = {600, 330, {{0, 150, 0}, {150, 180, 1}, {180, 290, 2}, {290, 390, 0}}, 390};
-  for (const OpTable* table : variants())
-    for (DType compute : {kF32, kBF16}) {
-      Products one(shape, kF32, kF32, false, 3);
-      one.run(table, Scratch(table, limits_of(shape, 1)).context(), compute);
-      for (int threads : {2, 5}) {
-        Products many(shape, kF32, kF32, false, 3);
-        many.run(table, Scratch(table, limits_of(shape, threads)).context(), compute);
-        expect_same_bits(one, many, std::string(table->variant) + ", threads " + std::to_string(threads));
-      }
-      Products tight(shape, kF32, kF32, false, 3);
-      tight.run(table, Scratch(table, limits_of(shape, 1), 1 << 20).context(), compute);
-      expect_same_bits(one, tight, std::string(table->variant) + ", small workspace");
-    }
+  for (DType compute : {kF32, kBF16}) expect_same_bits_for_any_threads(shape, compute, 1 << 20);
+}
+
+// With one thread a wave of the gradient is one block of the reduction, with two it is two, with five all of it.
+TEST(Gemm, SameBitsForAnyDepthOfWaves) {
+  expect_same_bits_for_any_threads({520, 510, {{0, 1100, 0}, {1100, 1800, 1}}, 1800}, kF32, 0);
 }
 
 TEST(Gemm, RowsDoNotDependOnTheirGroup) {

@@ -11,8 +11,8 @@ namespace MOT_ISA_NAMESPACE {
 
 namespace {
 
-// Shared packed panels. More than this would leave the last-level cache and save nothing: panels are packed once for
-// all rows either way.
+// What is packed and shared. More than this would leave the last-level cache and save nothing: panels are packed once
+// for all rows either way.
 constexpr int64_t kPackedBytes = int64_t{16} << 20;
 // A block of A in packed form: half of a 1 MiB L2 cache, the other half is for the panel of B.
 constexpr int64_t kBlockBytes = int64_t{512} << 10;
@@ -22,33 +22,34 @@ constexpr int64_t kMaxBlockRows = 24 * kTileRows;
 constexpr int64_t kMinBlockTiles = kWidth == 16 ? 4 : 18;
 // Fewer would have a panel of B wait for the last-level cache.
 constexpr int64_t kMinBlockRows = 12 * kTileRows;
-// Rows of one group in gemm_gradient; a multiple of every block depth. Bounds the size of a panel.
-constexpr int64_t kMaxGradientRows = 8192;
+// Rows of C that gemm_gradient works on at a time: one block of the reduction, as deep as kBlockDepth, of 4096 rows and
+// as many columns fills what is shared.
+constexpr int64_t kMaxStripRows = 4096;
+// Multiply-adds of a thread in a wave of gemm_gradient, about: 1 to 3 ms, beside which waiting for the last is short.
+constexpr int64_t kWaveWork = int64_t{1} << 27;
+// Cuts of C by columns in gemm_gradient with several threads. Undivided, two threads walk through the same panels of B
+// side by side, which takes 3 to 16 % longer (Zen 3); four or eight are as good as two.
+constexpr int64_t kGradientColumnBlocks = 2;
 
-constexpr int64_t kTileFloats = kTileRows * kTileCols;
 constexpr int64_t kPanelBlockFloats = kBlockDepth * kTileCols;
 
 // Steps of the reduction by which a panel of B is fetched into L1 ahead of its use.
 constexpr int64_t kPrefetchSteps = kWidth == 8 ? 64 : 0;
 
-// Off the powers of two, since the rows of a tile are read side by side: with one vector of padding they share few sets
-// of the cache, with five lines more than a multiple of sixteen none.
-int64_t a_stride(int64_t units) {
-  constexpr int64_t kPeriod = 16 * kLine, kOffset = 5 * kLine;
-  if (kWidth == 8) return round_up(max_of(units - kOffset, 0), kPeriod) + kOffset;
-  return round_up(units, kWidth) + kWidth;
-}
+// Floats of a row in a packed block of A. By rows off the powers of two: the rows of a tile are read side by side and
+// must not fall into the same sets of the cache.
+int64_t a_row_floats(int64_t units) { return kAByRows ? round_up(units, kWidth) + kWidth : units; }
 
 int64_t max_block_rows(int64_t units) {
-  int64_t tiles = kBlockBytes / (4 * a_stride(units) * kTileRows);
+  int64_t tiles = kBlockBytes / (4 * a_row_floats(units) * kTileRows);
   return min_of(max_of(tiles, kMinBlockTiles) * kTileRows, kMaxBlockRows);
 }
 
 // What gemm_rows keeps for each worker: a block of A with its whole reduction, a panel block of B, the sums of a block
-// of rows by one panel. gemm_gradient uses the same memory.
+// of rows by one panel. gemm_gradient uses the last.
 int64_t a_block_floats(int64_t units) {
-  // pack_a_columns stores beyond the end.
-  return max_of(kBlockBytes / 4, kMinBlockTiles * kTileRows * a_stride(units)) + 2 * kWidth;
+  // Packing stores beyond the end.
+  return max_of(kBlockBytes / 4, kMinBlockTiles * kTileRows * a_row_floats(units)) + 2 * kWidth;
 }
 
 int64_t worker_floats(int64_t units) {
@@ -139,27 +140,6 @@ void prefetch_rows(const void* data, int64_t stride_bytes, int64_t rows, int64_t
       __builtin_prefetch(static_cast<const char*>(data) + i * stride_bytes + j, 1);
 }
 
-// Brings rows of a matrix that are needed next into the L2 cache, a few lines at a time beside other work.
-class RowsPrefetch {
- public:
-  // `rows` rows of `bytes` bytes; `steps` calls of step() are to come.
-  RowsPrefetch(const void* data, int64_t stride_bytes, int64_t rows, int64_t bytes, int64_t steps)
-      : row_(static_cast<const char*>(data)),
-        stride_(stride_bytes),
-        rows_left_(rows),
-        bytes_(bytes),
-        rows_a_step_(ceil_div(rows, max_of(steps, 1))) {}
-
-  void step() {
-    for (int64_t i = 0; i < rows_a_step_ && rows_left_ > 0; i++, rows_left_--, row_ += stride_)
-      for (int64_t j = 0; j < bytes_; j += 64) __builtin_prefetch(row_ + j, 0, 2);
-  }
-
- private:
-  const char* row_;
-  int64_t stride_, rows_left_, bytes_, rows_a_step_;
-};
-
 template <class T>
 T* row_of(const Matrix& m, int64_t row) {
   return static_cast<T*>(m.data) + row * m.stride;
@@ -169,33 +149,24 @@ T* row_of(const Matrix& m, int64_t row) {
 template <class Job>
 void run_wave(const Job& job, const Wave& wave, const Workspace& workspace) {
   int64_t pack_tasks = 0;
-  for (int i = 0; i < wave.count; i++)
-    if (wave.groups[i].packed) pack_tasks += wave.groups[i].panels() * ceil_div(job.units(wave.groups[i]), kBlockDepth);
+  for (int i = 0; i < wave.count; i++) pack_tasks += job.pack_tasks(wave.groups[i]);
   parallel_for(workspace.threads, pack_tasks, [&](int64_t task, int) {
-    for (const WaveGroup* g = wave.groups;; g++) {
-      int64_t depth_blocks = ceil_div(job.units(*g), kBlockDepth), tasks = g->packed ? g->panels() * depth_blocks : 0;
-      if (task < tasks) {
-        int64_t panel = task / depth_blocks, first_unit = task % depth_blocks * kBlockDepth;
-        job.pack_panel(*g, g->panel_begin + panel, first_unit,
-                       g->packed + (panel * job.units(*g) + first_unit) * kTileCols);
-        return;
-      }
-      task -= tasks;
-    }
+    const WaveGroup* g = wave.groups;
+    for (; task >= job.pack_tasks(*g); g++) task -= job.pack_tasks(*g);
+    job.pack(*g, task);
   });
   parallel_for(workspace.threads, wave.blocks(), [&](int64_t task, int worker) {
     const WaveGroup* g = wave.groups;
     for (; task >= g->blocks(); g++) task -= g->blocks();
-    int64_t first_row = task / g->column_blocks * g->block_rows;
-    int64_t first_panel = g->panel_begin + task % g->column_blocks * g->block_panels;
-    job.multiply_block(*g, first_row, min_of(g->block_rows, g->rows - first_row), first_panel,
-                       min_of(first_panel + g->block_panels, g->panel_end), workspace.worker(worker));
+    int64_t rows = task / g->column_blocks, columns = task % g->column_blocks, first_row = g->first_row(rows);
+    job.multiply_block(*g, first_row, g->first_row(rows + 1) - first_row, g->first_panel(columns),
+                       g->first_panel(columns + 1), workspace.worker(worker));
   });
 }
 
 template <class Job>
-void run_waves(const Job& job, const Segments& segments, int64_t max_group_rows, int64_t min_rows_of_block,
-               int64_t max_rows_of_block, const Workspace& workspace) {
+void run_waves(const Job& job, const Segments& segments, int64_t max_group_rows, const BlockLimits& blocks,
+               const Workspace& workspace) {
   int64_t panels = job.panels(), panel = 0;
   GroupCursor cursor(segments, max_group_rows);
   while (!cursor.done()) {
@@ -208,14 +179,16 @@ void run_waves(const Job& job, const Segments& segments, int64_t max_group_rows,
       if (Job::kOneGroupOfATower && wave.has_tower(g.group.tower)) break;
       g.rows = job.rows(g);
       g.panel_begin = panel;
-      int64_t panel_floats = job.units(g) * kTileCols, fit = min_of(left / panel_floats, panels - panel);
+      const int64_t a_floats = job.shared_a_floats(g), panel_floats = job.units(g) * kTileCols;
+      int64_t fit = min_of(max_of(left - a_floats, 0) / panel_floats, panels - panel);
       if (job.tasks_pack(g, workspace.packed_floats)) {
-        g.packed = nullptr;
+        g.a = g.b = nullptr;
         fit = panels - panel;
       } else if (fit > 0) {
-        g.packed = packed;
-        packed += fit * panel_floats;
-        left -= fit * panel_floats;
+        g.a = packed;
+        g.b = packed + a_floats;
+        packed += a_floats + fit * panel_floats;
+        left -= a_floats + fit * panel_floats;
       } else {
         break;
       }
@@ -226,7 +199,7 @@ void run_waves(const Job& job, const Segments& segments, int64_t max_group_rows,
       cursor.advance();
     }
     assert(wave.count > 0);
-    wave.cut(min_rows_of_block, max_rows_of_block, workspace.threads);
+    wave.cut(blocks, workspace.threads);
     run_wave(job, wave, workspace);
   }
 }
@@ -240,6 +213,7 @@ struct RowsJob {
   int64_t units(const WaveGroup&) const { return ceil_div(depth(), Operand::kDepth); }
   int64_t panels() const { return ceil_div(gemm.c.cols, kTileCols); }
   int64_t rows(const WaveGroup& g) const { return g.group.end - g.group.begin; }
+  int64_t shared_a_floats(const WaveGroup&) const { return 0; }
 
   // With a single block of rows every panel is used once: each task packs its panels, which then never leave its cache.
   bool tasks_pack(const WaveGroup& g, int64_t packed_floats) const {
@@ -262,6 +236,13 @@ struct RowsJob {
     return weight + panel * kTileCols * depth() + first_unit * Operand::kDepth;
   }
 
+  int64_t depth_blocks(const WaveGroup& g) const { return ceil_div(units(g), kBlockDepth); }
+  int64_t pack_tasks(const WaveGroup& g) const { return g.b ? g.panels() * depth_blocks(g) : 0; }
+  void pack(const WaveGroup& g, int64_t task) const {
+    const int64_t panel = task / depth_blocks(g), first_unit = task % depth_blocks(g) * kBlockDepth;
+    pack_panel(g, g.panel_begin + panel, first_unit, g.b + (panel * units(g) + first_unit) * kTileCols);
+  }
+
   void pack_panel(const WaveGroup& g, int64_t panel, int64_t first_unit, float* out) const {
     int64_t column = panel * kTileCols, columns = min_of(kTileCols, gemm.c.cols - column);
     int64_t steps = depth_of_block(first_unit);
@@ -274,34 +255,46 @@ struct RowsJob {
     }
   }
 
+  // Rows [first, first + rows) of A with their whole reduction.
+  template <class T>
+  void pack_a(int64_t first, int64_t rows, float* out) const {
+    const T* source = row_of<const T>(gemm.a, first);
+    if constexpr (kAByRows) {
+      pack_a_rows<Operand>(source, gemm.a.stride, rows, depth(), out, a_row_floats(ceil_div(depth(), Operand::kDepth)));
+    } else {
+      constexpr int64_t kSteps = kBlockDepth * Operand::kDepth;
+      for (int64_t k = 0; k < depth(); k += kSteps, out += round_up(rows, kTileRows) * kBlockDepth)
+        pack_a_transposed<Operand>(source + k, gemm.a.stride, rows, min_of(kSteps, depth() - k), out);
+    }
+  }
+
   // Rows [row, row + rows) of the group by panels [panel, panel_end).
   void multiply_block(const WaveGroup& g, int64_t row, int64_t rows, int64_t panel, int64_t panel_end,
                       const WorkerScratch& scratch) const {
-    int64_t first = g.group.begin + row, all_units = units(g), stride = a_stride(all_units);
-    if (gemm.a.dtype == kBF16)
-      pack_a_rows<Operand>(row_of<const bf16>(gemm.a, first), gemm.a.stride, rows, depth(), scratch.a, stride);
-    else
-      pack_a_rows<Operand>(row_of<const float>(gemm.a, first), gemm.a.stride, rows, depth(), scratch.a, stride);
+    int64_t first = g.group.begin + row, all_units = units(g), stride = a_row_floats(all_units);
+    gemm.a.dtype == kBF16 ? pack_a<bf16>(first, rows, scratch.a) : pack_a<float>(first, rows, scratch.a);
     for (; panel < panel_end; panel++) {
       bool unpacked = reads_weight(g, panel);
       for (int64_t k = 0; k < all_units; k += kBlockDepth) {
         int64_t block_units = min_of(kBlockDepth, all_units - k);
+        const float* a = scratch.a + (kAByRows ? k : k * round_up(rows, kTileRows));
+        bool last = k + block_units == all_units;
         if (unpacked) {
-          multiply_few_rows<Operand>(rows, scratch.a + k, stride, weight_rows(g, panel, k), depth(), depth_of_block(k),
+          multiply_few_rows<Operand>(rows, a, stride, weight_rows(g, panel, k), depth(), depth_of_block(k),
                                      scratch.tiles, k > 0);
-          if (k + block_units == all_units) store_c(scratch.tiles, first, panel, rows);
+          if (last) store_c(scratch.tiles, first, panel, rows);
           continue;
         }
         const float* b = scratch.panel;
-        if (g.packed)
-          b = g.packed + ((panel - g.panel_begin) * all_units + k) * kTileCols;
+        if (g.b)
+          b = g.b + ((panel - g.panel_begin) * all_units + k) * kTileCols;
         else
           pack_panel(g, panel, k, scratch.panel);
         for (int64_t i = 0; i < rows; i += kTileRows) {
           float* tile = scratch.tiles + i * kTileCols;
-          bool last = k + block_units == all_units;
           if (last) prefetch_c(first + i, panel, min_of(kTileRows, rows - i));
-          multiply_tile<Operand, true>(scratch.a + i * stride + k, stride, b, block_units, tile, k > 0);
+          multiply_tile<Operand, kAByRows>(a + i * (kAByRows ? stride : block_units), stride, b, block_units, tile,
+                                           k > 0);
           if (last) store_c(tile, first + i, panel, min_of(kTileRows, rows - i));
         }
       }
@@ -325,84 +318,93 @@ struct RowsJob {
   }
 };
 
+// c_t += a^T b for rows [first_row, first_row + row_count) of c. Both operands are packed once, row by row as they lie,
+// a few blocks of the reduction at a time: they stay in the last-level cache, and C can be cut as finely as balance
+// asks.
 template <class Operand>
 struct GradientJob {
   // A second group of a tower adds to what the first one has left: it waits for the next wave.
   static constexpr bool kOneGroupOfATower = true;
   const GradientGemm& gemm;
+  int64_t first_row, row_count;
 
   int64_t depth(const WaveGroup& g) const { return g.group.end - g.group.begin; }
   int64_t units(const WaveGroup& g) const { return ceil_div(depth(g), Operand::kDepth); }
   int64_t panels() const { return ceil_div(gemm.c.cols, kTileCols); }
-  int64_t rows(const WaveGroup&) const { return gemm.c.rows; }
+  int64_t rows(const WaveGroup&) const { return row_count; }
+  int64_t shared_a_floats(const WaveGroup& g) const {
+    return round_up(round_up(row_count, kTileRows) * units(g), kLine);
+  }
   bool tasks_pack(const WaveGroup&, int64_t) const { return false; }
 
-  void pack_panel(const WaveGroup& g, int64_t panel, int64_t first_unit, float* out) const {
-    int64_t column = panel * kTileCols, columns = min_of(kTileCols, gemm.c.cols - column);
-    int64_t k = first_unit * Operand::kDepth, steps = min_of(kBlockDepth * Operand::kDepth, depth(g) - k);
-    int64_t row = g.group.begin + k;
-    if (gemm.b.dtype == kBF16)
-      pack_b_columns<Operand>(row_of<const bf16>(gemm.b, row) + column, gemm.b.stride, columns, steps, out);
-    else
-      pack_b_columns<Operand>(row_of<const float>(gemm.b, row) + column, gemm.b.stride, columns, steps, out);
+  int64_t pack_tasks(const WaveGroup& g) const { return ceil_div(units(g), kPackUnits); }
+  void pack(const WaveGroup& g, int64_t task) const {
+    const int64_t unit = task * kPackUnits, row = g.group.begin + unit * Operand::kDepth;
+    const int64_t steps = min_of(kPackUnits * Operand::kDepth, g.group.end - row);
+    gemm.a.dtype == kBF16 ? pack_a<bf16>(g, row, steps, unit) : pack_a<float>(g, row, steps, unit);
+    gemm.b.dtype == kBF16 ? pack_b<bf16>(g, row, steps, unit) : pack_b<float>(g, row, steps, unit);
   }
 
-  // Rows [row, row + rows) of C by panels [panel_begin, panel_end). The reduction is the outer loop, so that a block of
-  // A fits the cache however many rows the group has.
+  // `steps` rows of A or B from `row` on, which are units of the reduction from `unit` on.
+  template <class T>
+  void pack_a(const WaveGroup& g, int64_t row, int64_t steps, int64_t unit) const {
+    pack_a_columns<Operand>(row_of<const T>(gemm.a, row) + first_row, gemm.a.stride, row_count, steps,
+                            g.a + unit * kTileRows, units(g) * kTileRows);
+  }
+  template <class T>
+  void pack_b(const WaveGroup& g, int64_t row, int64_t steps, int64_t unit) const {
+    for (int64_t panel = g.panel_begin; panel < g.panel_end; panel++) {
+      const int64_t column = panel * kTileCols, columns = min_of(kTileCols, gemm.c.cols - column);
+      pack_b_columns<Operand>(row_of<const T>(gemm.b, row) + column, gemm.b.stride, columns, steps,
+                              g.b + ((panel - g.panel_begin) * units(g) + unit) * kTileCols);
+    }
+  }
+
+  // Rows [row, row + rows) by panels [panel_begin, panel_end). The reduction is the outer loop, so that a block of A
+  // fits the cache however deep the wave is.
   void multiply_block(const WaveGroup& g, int64_t row, int64_t rows, int64_t panel_begin, int64_t panel_end,
                       const WorkerScratch& scratch) const {
-    int64_t all_units = units(g), c_stride = gemm.c.cols;
-    float* c = static_cast<float*>(gemm.c.data[g.group.tower]) + row * c_stride;
+    const int64_t all_units = units(g), c_stride = gemm.c.cols;
+    float* c = static_cast<float*>(gemm.c.data[g.group.tower]) + (first_row + row) * c_stride;
     for (int64_t k = 0; k < all_units; k += kBlockDepth) {
-      int64_t block_units = min_of(kBlockDepth, all_units - k);
-      int64_t first = g.group.begin + k * Operand::kDepth;
-      int64_t steps = min_of(kBlockDepth * Operand::kDepth, g.group.end - first);
-      if (gemm.a.dtype == kBF16)
-        pack_a_columns<Operand>(row_of<const bf16>(gemm.a, first) + row, gemm.a.stride, rows, steps, scratch.a);
-      else
-        pack_a_columns<Operand>(row_of<const float>(gemm.a, first) + row, gemm.a.stride, rows, steps, scratch.a);
-      // The next block of A is on its way while this one is multiplied: packing would wait for memory.
-      const int64_t size = gemm.a.dtype == kBF16 ? 2 : 4, next = first + steps;
-      const int64_t next_steps = min_of(kBlockDepth * Operand::kDepth, g.group.end - next);
-      RowsPrefetch next_rows(static_cast<const char*>(gemm.a.data) + (next * gemm.a.stride + row) * size,
-                             gemm.a.stride * size, next_steps, rows * size,
-                             (panel_end - panel_begin) * ceil_div(rows, kTileRows));
+      const int64_t block_units = min_of(kBlockDepth, all_units - k);
       for (int64_t panel = panel_begin; panel < panel_end; panel++) {
-        const float* b = g.packed + ((panel - g.panel_begin) * all_units + k) * kTileCols;
-        int64_t column = panel * kTileCols, columns = min_of(kTileCols, c_stride - column);
+        const float* b = g.b + ((panel - g.panel_begin) * all_units + k) * kTileCols;
+        const int64_t column = panel * kTileCols, columns = min_of(kTileCols, c_stride - column);
         for (int64_t i = 0; i < rows; i += kTileRows) {
+          const float* a = g.a + (row + i) * all_units + k * kTileRows;
+          const int64_t tile_rows = min_of(kTileRows, rows - i);
           float* to = c + i * c_stride + column;
-          int64_t tile_rows = min_of(kTileRows, rows - i);
-          next_rows.step();
           prefetch_rows(to, c_stride * 4, tile_rows, columns * 4);
-          multiply_tile<Operand, false>(scratch.a + i * block_units, 0, b, block_units, scratch.tiles, false);
+          multiply_tile<Operand, false>(a, 0, b, block_units, scratch.tiles, false);
           store_tile(scratch.tiles, tile_rows, columns, to, c_stride, to, c_stride);
         }
       }
     }
   }
+
+ private:
+  static constexpr int64_t kPackUnits = 32;  // of a task
 };
 
 template <class Operand>
 void run_rows(const Context& context, const RowsGemm& gemm) {
   int64_t units = ceil_div(gemm.a.cols, Operand::kDepth);
-  run_waves(RowsJob<Operand>{gemm}, gemm.segments, INT64_MAX, kMinBlockRows, max_block_rows(units),
+  run_waves(RowsJob<Operand>{gemm}, gemm.segments, INT64_MAX, {kMinBlockRows, max_block_rows(units), 1},
             Workspace(context, units));
-}
-
-// Rows of a block of C at least. Narrow panels are gone through quickly: where all of B fills much of the last-level
-// cache, fewer blocks, which each fetch it once, gain more than an even end costs.
-int64_t min_gradient_block_rows(const GradientGemm& gemm) {
-  if (kWidth == 16) return kMinBlockRows;
-  int64_t rows = 0;
-  for (int64_t i = 0; i < gemm.segments.count; i++) rows += gemm.segments.data[i].end - gemm.segments.data[i].begin;
-  return 4 * rows * gemm.c.cols >= kPackedBytes / 2 ? kMaxBlockRows : kMinBlockRows;
 }
 
 template <class Operand>
 void run_gradient(const Context& context, const GradientGemm& gemm) {
-  run_waves(GradientJob<Operand>{gemm}, gemm.segments, kMaxGradientRows, min_gradient_block_rows(gemm),
-            max_block_rows(kBlockDepth), Workspace(context, kBlockDepth));
+  const Workspace workspace(context, kBlockDepth);
+  const int64_t strip = min_of(gemm.c.rows, kMaxStripRows), width = strip + gemm.c.cols;
+  constexpr int64_t kBlock = kBlockDepth * Operand::kDepth;
+  // Deep enough that a wave keeps the threads busy, no deeper than fits.
+  int64_t rows = round_up(ceil_div(kWaveWork * workspace.threads, strip * gemm.c.cols), kBlock);
+  rows = max_of(min_of(rows, workspace.packed_floats / (width + kTileCols) / kBlock * kBlock), kBlock);
+  for (int64_t first = 0; first < gemm.c.rows; first += strip)
+    run_waves(GradientJob<Operand>{gemm, first, min_of(strip, gemm.c.rows - first)}, gemm.segments, rows,
+              {kMaxBlockRows, kMaxBlockRows, kGradientColumnBlocks}, workspace);
 }
 
 }  // namespace
@@ -416,12 +418,14 @@ void gemm_gradient(const Context& context, const GradientGemm& gemm) {
 }
 
 int64_t gemm_workspace(int64_t depth, int64_t columns, int64_t rows, int threads) {
-  // Panels of several towers' weights, of one group's rows; at least one panel of the largest group.
+  // Panels of several towers' weights; both operands of a gradient, of which at least one block of the reduction by a
+  // strip and a panel has to fit.
   constexpr int64_t kTowers = 8;
-  int64_t panels = ceil_div(columns, kTileCols), group_rows = min_of(rows, kMaxGradientRows);
-  int64_t packed = 4 * kTileCols * panels * max_of(kTowers * depth, group_rows);
-  int64_t one_panel = 4 * kTileCols * max_of(depth, group_rows);
-  return threads * worker_floats(depth) * 4 + max_of(min_of(packed, kPackedBytes), one_panel);
+  const int64_t panels = ceil_div(columns, kTileCols), strip = round_up(min_of(columns, kMaxStripRows), kTileRows);
+  const int64_t weights = kTileCols * panels * kTowers * depth, one_panel = kTileCols * depth;
+  const int64_t gradient = (strip + kTileCols * panels) * rows, one_block = (strip + kTileCols) * kBlockDepth + kLine;
+  return threads * worker_floats(depth) * 4 +
+         max_of(min_of(4 * max_of(weights, gradient), kPackedBytes), 4 * max_of(one_panel, one_block));
 }
 
 }  // namespace MOT_ISA_NAMESPACE

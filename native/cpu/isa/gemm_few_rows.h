@@ -12,7 +12,7 @@ template <class Operand, int kRows, bool kPart>
 static inline void multiply_block_of_weight(const float* a, int64_t a_stride, const float* weight,
                                             int64_t weight_stride, int64_t k, int64_t elements, Vec (&sum)[kRows]) {
   constexpr int64_t kStep = kWidth * Operand::kDepth;
-  a += k / Operand::kDepth;
+  a += k / Operand::kDepth * (kAByRows ? 1 : kTileRows);
   Vec block[kWidth];
   MOT_UNROLL
   for (int i = 0; i < kWidth; i++)
@@ -28,11 +28,12 @@ static inline void multiply_block_of_weight(const float* a, int64_t a_stride, co
     if (kPart && u * Operand::kDepth >= elements) break;
     MOT_UNROLL
     for (int r = 0; r < kRows; r++)
-      sum[r] = Operand::multiply_add(sum[r], broadcast_unit(a + r * a_stride + u), block[u]);
+      sum[r] = Operand::multiply_add(sum[r], broadcast_unit(kAByRows ? a + r * a_stride + u : a + u * kTileRows + r),
+                                     block[u]);
   }
 }
 
-// tile = A B, or +=, for kRows rows of A as pack_a_rows leaves them and a whole panel: kTileCols rows of `weight`,
+// tile = A B, or +=, for kRows rows of a packed tile of A and a whole panel: kTileCols rows of `weight`,
 // `depth` elements each. The same chains of multiply-adds as multiply_tile, hence the same bits.
 template <class Operand, int kRows>
 static void multiply_few_rows(const float* a, int64_t a_stride, const float* weight, int64_t weight_stride,

@@ -1,8 +1,8 @@
 // How a grouped GEMM is cut into tasks: one queue over all groups instead of one parallel region a group.
 //
 // A group is a run of rows that share a tower. Its B is cut into panels of kTileCols columns, which are packed once
-// into the workspace and shared by all threads. A wave is as many panels as fit there, of up to kWaveGroups groups; it
-// takes two parallel regions: pack, then multiply.
+// into the workspace and shared by all threads, as is A where the job wants it. A wave is as many panels as fit there,
+// of up to kWaveGroups groups; it takes two parallel regions: pack, then multiply.
 #pragma once
 #include "cpu/isa/pack.h"
 #include "ops/types.h"
@@ -56,13 +56,24 @@ class GroupCursor {
 struct WaveGroup {
   Group group;
   int64_t panel_begin, panel_end;  // panels of B in this wave
-  float* packed;                   // where they are shared; nullptr: every task packs its own
+  float* b;                        // where they are shared; nullptr: every task packs its own
+  float* a;                        // where A is shared, for jobs that do
   int64_t rows;                    // of C
-  int64_t block_rows, row_blocks;
-  int64_t block_panels, column_blocks;
+  int64_t row_blocks, column_blocks;
 
   int64_t panels() const { return panel_end - panel_begin; }
+  int64_t tiles() const { return ceil_div(rows, kTileRows); }
   int64_t blocks() const { return row_blocks * column_blocks; }
+
+  // Where a block begins, and the one before ends; they differ by at most one tile and one panel.
+  int64_t first_row(int64_t row_block) const { return min_of(row_block * tiles() / row_blocks * kTileRows, rows); }
+  int64_t first_panel(int64_t column_block) const { return panel_begin + column_block * panels() / column_blocks; }
+};
+
+// How several threads cut C, and how one does, as to max_rows.
+struct BlockLimits {
+  int64_t min_rows, max_rows;  // of a block; multiples of kTileRows
+  int64_t column_blocks;       // at least
 };
 
 static constexpr int kWaveGroups = 64;
@@ -77,24 +88,25 @@ struct Wave {
     return false;
   }
 
-  // Cuts every group into blocks of at most max_block_rows rows. Where those are too few to keep the threads busy to
-  // the end, the blocks get smaller, down to min_block_rows, then they are cut by columns too, so that blocks of A are
-  // packed again as seldom as may be.
-  void cut(int64_t min_block_rows, int64_t max_block_rows, int threads) {
-    int64_t rows = 0, row_blocks = 0;
+  // Cuts every group into blocks. Where those of max_rows are too few to keep the threads busy to the end, they get
+  // smaller, down to about min_rows, then they are cut by columns too, so that blocks of A are packed again as seldom
+  // as may be.
+  void cut(const BlockLimits& limits, int threads) {
+    int64_t rows = 0, row_blocks = 0, max_rows = limits.max_rows;
     for (int i = 0; i < count; i++) rows += groups[i].rows;
-    if (threads > 1)
-      max_block_rows = min_of(max_block_rows, max_of(min_block_rows, rows / (kBlocksPerThread * threads)));
-    for (int i = 0; i < count; i++) row_blocks += ceil_div(groups[i].rows, max_block_rows);
-    int64_t wanted = ceil_div(int64_t{kLeastBlocksPerThread} * threads, max_of(row_blocks, 1));
+    if (threads > 1) max_rows = min_of(max_rows, max_of(limits.min_rows, rows / (kBlocksPerThread * threads)));
     for (int i = 0; i < count; i++) {
       WaveGroup& g = groups[i];
-      g.row_blocks = ceil_div(g.rows, max_block_rows);
-      g.block_rows = round_up(ceil_div(g.rows, g.row_blocks), kTileRows);
-      g.row_blocks = ceil_div(g.rows, g.block_rows);
-      g.block_panels = ceil_div(g.panels(), min_of(threads > 1 ? wanted : 1, g.panels()));
-      g.column_blocks = ceil_div(g.panels(), g.block_panels);
+      g.row_blocks = ceil_div(g.tiles(), max_rows / kTileRows);
+      // As many for every thread, unless that leaves blocks a fifth under min_rows.
+      int64_t even = round_up(g.row_blocks, threads);
+      if (5 * g.rows >= 4 * even * limits.min_rows) g.row_blocks = even;
+      row_blocks += g.row_blocks;
     }
+    int64_t column_blocks =
+        max_of(limits.column_blocks, ceil_div(int64_t{kLeastBlocksPerThread} * threads, row_blocks));
+    for (int i = 0; i < count; i++)
+      groups[i].column_blocks = threads > 1 ? min_of(column_blocks, groups[i].panels()) : 1;
   }
 
   int64_t blocks() const {
@@ -104,7 +116,7 @@ struct Wave {
   }
 
  private:
-  static constexpr int kBlocksPerThread = 6, kLeastBlocksPerThread = 3;
+  static constexpr int kBlocksPerThread = 6, kLeastBlocksPerThread = 8;
 };
 
 }  // namespace MOT_ISA_NAMESPACE
