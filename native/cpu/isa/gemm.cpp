@@ -28,7 +28,7 @@ constexpr int64_t kMaxStripRows = 4096;
 // Multiply-adds of a thread in a wave of gemm_gradient, about: 1 to 3 ms, beside which waiting for the last is short.
 constexpr int64_t kWaveWork = int64_t{1} << 27;
 // Cuts of C by columns in gemm_gradient with several threads. Undivided, two threads walk through the same panels of B
-// side by side, which takes 3 to 16 % longer (Zen 3); four or eight are as good as two.
+// side by side, which takes 2 to 19 % longer (Zen 3); four or eight are as good as two.
 constexpr int64_t kGradientColumnBlocks = 2;
 
 constexpr int64_t kPanelBlockFloats = kBlockDepth * kTileCols;

@@ -70,10 +70,10 @@ struct WaveGroup {
   int64_t first_panel(int64_t column_block) const { return panel_begin + column_block * panels() / column_blocks; }
 };
 
-// How several threads cut C, and how one does, as to max_rows.
+// Bounds of the blocks that C is cut into.
 struct BlockLimits {
   int64_t min_rows, max_rows;  // of a block; multiples of kTileRows
-  int64_t column_blocks;       // at least
+  int64_t column_blocks;       // at least so many with several threads; one thread does not cut by columns
 };
 
 static constexpr int kWaveGroups = 64;
