@@ -12,9 +12,11 @@ namespace mot {
 namespace MOT_ISA_NAMESPACE {
 namespace attention {
 
-// Keys of one document, at most kTaskLanes, or keys that no query sees. The document: its first key and query.
+// At most kTaskLanes keys of one document, which are all seen, or keys that no query sees. The document: its first key
+// and query.
 struct KeyTile {
   int32_t begin, end, document_key, document_query;
+  bool seen;
 };
 
 // What lies in the workspace behind the scratch of the workers.
@@ -63,17 +65,14 @@ class Backward {
     p_scores_ = scratch.scores(), p_units_ = scratch.scores(), d_s_ = scratch.scores(), d_s_rows_ = scratch.scores();
     q_ = scratch.rows(), d_out_ = scratch.rows(), q_pairs_ = scratch.rows(), d_out_pairs_ = scratch.rows();
     k_columns_ = scratch.rows(kTaskLanes), spare_row_ = scratch.rows(1);
-    // The queries that see any of the keys.
+    // The queries that see any of the keys. Slots that none sees may hold anything, NaN included.
     const int64_t t_begin = first_above(p_.kv_end, p_.q.rows, begin),
-                  t_end = first_above(p_.kv_start, p_.q.rows, tile.end - 1);
-    if (t_begin < t_end) {
-      auto keys = [&](int64_t lane) {
-        return lane < count && is_seen(begin + lane) ? key(kv_head, begin + lane) : nullptr;
-      };
+                  t_end = tile.seen ? first_above(p_.kv_start, p_.q.rows, tile.end - 1) : t_begin;
+    if (tile.seen) {
+      auto keys = [&](int64_t lane) { return lane < count ? key(kv_head, begin + lane) : nullptr; };
       pack_lanes<Operand>(count, E_, k_, keys);
       pack_columns<Operand>(kTaskLanes, E_, k_columns_, keys);
-      pack_lanes<Operand>(count, E_, v_,
-                          [&](int64_t lane) { return is_seen(begin + lane) ? value(kv_head, begin + lane) : nullptr; });
+      pack_lanes<Operand>(count, E_, v_, [&](int64_t lane) { return value(kv_head, begin + lane); });
     }
     __builtin_memset(d_k_, 0, E_ * kTaskLanes * sizeof(float));
     __builtin_memset(d_v_, 0, E_ * kTaskLanes * sizeof(float));
@@ -183,12 +182,6 @@ class Backward {
       }
     }
     return low;
-  }
-
-  // Whether any query sees key j. Slots that none sees may hold anything, NaN included.
-  bool is_seen(int64_t j) const {
-    const int64_t t = first_above(p_.kv_end, p_.q.rows, j);
-    return t < p_.q.rows && p_.kv_start[t] <= j;
   }
 
   // Rows are queries [t0, t_end), lanes are keys from `begin` on.
@@ -318,17 +311,17 @@ static void backward(const Context* context, const AttentionBackward& p) {
   buffers.tiles = reinterpret_cast<KeyTile*>(buffers.turns + p.heads * queries);
 
   int64_t tiles = 0, next_key = 0;
-  auto add_tiles = [&](int64_t begin, int64_t end, int64_t query) {
+  auto add_tiles = [&](int64_t begin, int64_t end, int64_t query, bool seen) {
     for (int64_t j = begin; j < end; j += kTaskLanes)
       buffers.tiles[tiles++] = {static_cast<int32_t>(j), static_cast<int32_t>(min_of(j + kTaskLanes, end)),
-                                static_cast<int32_t>(begin), static_cast<int32_t>(query)};
+                                static_cast<int32_t>(begin), static_cast<int32_t>(query), seen};
     next_key = max_of(next_key, end);
   };
   for_documents(p.kv_start, p.kv_end, queries, [&](int64_t t_begin, int64_t, int64_t j_begin, int64_t j_end) {
-    add_tiles(next_key, j_begin, t_begin);
-    add_tiles(j_begin, j_end, t_begin);
+    add_tiles(next_key, j_begin, t_begin, false);
+    add_tiles(j_begin, j_end, t_begin, true);
   });
-  add_tiles(next_key, keys, queries);
+  add_tiles(next_key, keys, queries, false);
 
   const int64_t query_tiles = (queries + kTaskLanes - 1) / kTaskLanes;
   parallel_for(context->threads, p.heads * query_tiles, [&](int64_t task, int worker) {
