@@ -105,17 +105,21 @@ class Forward {
     for (int r = run.begin; r < run.end; r += kGroup) {
       if (block == 0)
         for (int64_t j = next + r; j < min_of(next + r + kGroup, keys_end_); j++)
-          prefetch_row(key(j), E_), prefetch_row(value(j), E_);
+          prefetch_row<2>(key(j), E_), prefetch_row<2>(value(j), E_);
       Sums<kCount> x;
       products<Operand, kCount>(k + r * row_stride<Operand>(E_), q, E_, x);
       const bool whole = visible.whole(block, run, r);
       MOT_UNROLL
-      for (int i = 0; i < kGroup; i++) MOT_UNROLL
       for (int v = 0; v < kCount; v++) {
-        x[i][v] *= scale;
-        if (!whole) x[i][v] = select(visible.mask(block, r + i, run.vec + v), x[i][v], set1(-__builtin_inff()));
-        max_score[v] = max(max_score[v], x[i][v]);
-        store(s + (r + i) * kLanes + v * kWidth, x[i][v]);
+        Vec highest = max_score[v];
+        MOT_UNROLL
+        for (int i = 0; i < kGroup; i++) {
+          x[i][v] *= scale;
+          if (!whole) x[i][v] = select(visible.mask(block, r + i, run.vec + v), x[i][v], set1(-__builtin_inff()));
+          highest = max(highest, x[i][v]);
+          store(s + (r + i) * kLanes + v * kWidth, x[i][v]);
+        }
+        max_score[v] = highest;
       }
     }
   }

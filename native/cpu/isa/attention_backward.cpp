@@ -112,8 +112,8 @@ class Backward {
     }
     auto prefetch = [&](int64_t r) {
       for (int64_t t = t0 + kRows + r; t < min_of(t0 + kRows + r + kGroup, t_end); t++) {
-        prefetch_row(query(head, t), E_);
-        if (p_.out_row[t] >= 0) prefetch_row(output_row(p_.d_out, head, t), E_);
+        prefetch_row<2>(query(head, t), E_);
+        if (p_.out_row[t] >= 0) prefetch_row<2>(output_row(p_.d_out, head, t), E_);
       }
     };
     bool my_turn = false;

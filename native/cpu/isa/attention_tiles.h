@@ -151,19 +151,29 @@ static inline Vec exp2(Vec x) {
 
 // Rows and lanes of T in memory: source(i) is a pointer to E elements, or nullptr for zeros.
 
-// Rows of one head lie so far apart that the processor foresees none of them and keeps few.
-template <class T>
+// Rows of one head lie so far apart that the processor foresees none of them and keeps few. kLevel: 2 into L2, 3 into L1.
+template <int kLevel, class T>
 [[gnu::always_inline]] static inline void prefetch_row(const T* row, int64_t E) {
-  for (int64_t e = 0; e < E; e += static_cast<int64_t>(64 / sizeof(T))) __builtin_prefetch(row + e, 0, 2);
+  for (int64_t e = 0; e < E; e += static_cast<int64_t>(64 / sizeof(T))) __builtin_prefetch(row + e, 0, kLevel);
 }
+
+// The rows [begin, end) of `source`, into L1.
+template <class Source>
+[[gnu::always_inline]] static inline void prefetch_rows(int64_t begin, int64_t end, int64_t E, Source source) {
+  for (int64_t i = begin; i < end; i++)
+    if (auto row = source(i)) prefetch_row<3>(row, E);
+}
+
+// Rows that packing prefetches ahead of the one it reads.
+static constexpr int64_t kRowsAhead = 8;
 
 // [blocks][units][kLanes]; up to a whole vector, lanes from `count` on are zero.
 template <class Operand, class Source>
 static void pack_lanes(int64_t count, int64_t E, float* out, Source source) {
   const int64_t units = E / Operand::kDepth;
-  for (int64_t lane = 0; lane < count; lane++)
-    if (auto row = source(lane)) prefetch_row(row, E);
+  prefetch_rows(0, min_of(kRowsAhead, count), E, source);
   for (int64_t lane = 0; lane < count; lane += kWidth) {
+    prefetch_rows(lane + kRowsAhead, min_of(lane + kRowsAhead + kWidth, count), E, source);
     float* to = out + lane / kLanes * units * kLanes + lane % kLanes;
     for (int64_t u = 0; u < units; u += kWidth) {
       Vec block[kWidth];
@@ -189,6 +199,7 @@ static void pack_rows(int64_t rows, int64_t E, float* out, Source source) {
   const int64_t stride = row_stride<Operand>(E);
   for (int64_t r = 0; r < rows; r++) {
     auto from = source(r);
+    prefetch_rows(r + kRowsAhead, min_of(r + kRowsAhead + 1, rows), E, source);
     for (int64_t u = 0; u < stride; u += kWidth) {
       int64_t e = u * Operand::kDepth;
       store(out + r * stride + u, from ? Operand::load_row(from + e, E - e) : zero());
