@@ -151,7 +151,8 @@ static inline Vec exp2(Vec x) {
 
 // Rows and lanes of T in memory: source(i) is a pointer to E elements, or nullptr for zeros.
 
-// Rows of one head lie so far apart that the processor foresees none of them and keeps few. kLevel: 2 into L2, 3 into L1.
+// Rows of one head lie so far apart that the processor foresees none of them and keeps few. kLevel: 2 into L2, 3 into
+// L1.
 template <int kLevel, class T>
 [[gnu::always_inline]] static inline void prefetch_row(const T* row, int64_t E) {
   for (int64_t e = 0; e < E; e += static_cast<int64_t>(64 / sizeof(T))) __builtin_prefetch(row + e, 0, kLevel);
