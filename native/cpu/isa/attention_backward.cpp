@@ -12,10 +12,10 @@ namespace mot {
 namespace MOT_ISA_NAMESPACE {
 namespace attention {
 
-// At most kTaskLanes keys of one document, which are all seen, or keys that no query sees. The document: its first key
-// and query.
+// At most kTaskLanes keys of one document, which are all seen, or keys that no query sees. The document: its first key,
+// its queries.
 struct KeyTile {
-  int32_t begin, end, document_key, document_query;
+  int32_t begin, end, document_key, document_query, document_query_end;
   bool seen;
 };
 
@@ -38,7 +38,7 @@ class Backward {
   Backward(const AttentionBackward& p, const Buffers& buffers, float* scratch)
       : p_(p), E_(p.head_dim), group_(p.heads / p.kv_heads), buffers_(buffers), scratch_(scratch) {}
 
-  // Delta of the queries [begin, end) of one head, at most kTaskLanes, and d_q = 0. A chain in the order of `products`:
+  // Delta of the queries [begin, end) of one head, at most kTaskLanes. A chain in the order of `products`:
   // then d_out . v - delta, hence d_q, is exactly 0 for a query with one key.
   void run_delta(int64_t head, int64_t begin, int64_t end) {
     const int64_t count = end - begin, units = E_ / Operand::kDepth, at = head * p_.q.rows + begin;
@@ -53,7 +53,6 @@ class Backward {
         sum = Operand::multiply_add(sum, load(out + from + u * kLanes), load(d_out + from + u * kLanes));
       store_n(buffers_.delta + at + lane, sum, min_of(kWidth, count - lane));
     }
-    __builtin_memset(d_q_row(head, begin), 0, count * column_stride(E_) * sizeof(float));
     __builtin_memset(buffers_.turns + at, 0, count * sizeof(int32_t));
   }
 
@@ -83,17 +82,6 @@ class Backward {
     unpack_lanes(d_k_, count, E_, set1(static_cast<float>(p_.scale)),
                  [&](int64_t lane) { return row_of(p_.d_k, begin + lane, kv_head * E_); });
     unpack_lanes(d_v_, count, E_, set1(1.f), [&](int64_t lane) { return row_of(p_.d_v, begin + lane, kv_head * E_); });
-  }
-
-  // Writes d_q of the queries [begin, end) of all heads.
-  void finish_queries(int64_t begin, int64_t end) {
-    const Vec scale = set1(static_cast<float>(p_.scale));
-    for (int64_t t = begin; t < end; t++)
-      for (int64_t head = 0; head < p_.heads; head++) {
-        const float* from = d_q_row(head, t);
-        const Row to = row_of(p_.d_q, t, head * E_);
-        for_columns(E_, [&](int64_t e, auto part) { store(to, e, load(from + e) * scale, part); });
-      }
   }
 
  private:
@@ -131,25 +119,48 @@ class Backward {
         accumulate<Operand>(d_out_columns, p, runs[i], E_, nullptr, d_v_ + block * E_ * kLanes);
       for (int i = 0; i < run_count; i++)
         accumulate<Operand>(q_columns, d_s_, runs[i], E_, nullptr, d_k_ + block * E_ * kLanes);
-      if (run_count && !my_turn) wait_for_turn(at, tile, t0), my_turn = true;
+      if (run_count && !my_turn) begin_turn(head, t0, tile), my_turn = true;
       for (int i = 0; i < run_count; i++) add_d_q(runs[i], block, head, t0, rows);
     }
-    if (!my_turn) wait_for_turn(at, tile, t0);
-    __atomic_fetch_add(buffers_.turns + at, 1, __ATOMIC_RELEASE);
+    if (!my_turn) begin_turn(head, t0, tile);
+    end_turn(head, t0, tile);
   }
 
-  // Until the key tiles before this one have added to d_q of the tile of queries. Their tasks began earlier, since
-  // tasks are taken in order, so one of them always goes on.
-  void wait_for_turn(int64_t at, const KeyTile& tile, int64_t t0) const {
+  // Of the tile of queries from t0 on.
+  int64_t end_of_rows(int64_t t0, const KeyTile& tile) const { return min_of(t0 + kRows, tile.document_query_end); }
+
+  // Waits until the key tiles before this one have added to d_q of the tile of queries from t0 on. Their tasks began
+  // earlier, since tasks are taken in order, so one of them always goes on.
+  void begin_turn(int64_t head, int64_t t0, const KeyTile& tile) const {
+    const int32_t* turns = buffers_.turns + head * p_.q.rows + t0;
     const int64_t first = (p_.kv_start[t0] - tile.document_key) / kTaskLanes;
     const int64_t turn = (tile.begin - tile.document_key) / kTaskLanes - first;
-    for (int tries = 0; __atomic_load_n(buffers_.turns + at, __ATOMIC_ACQUIRE) != turn; tries++) {
+    if (turn == 0) {
+      __builtin_memset(d_q_row(head, t0), 0, (end_of_rows(t0, tile) - t0) * column_stride(E_) * sizeof(float));
+      return;
+    }
+    for (int tries = 0; __atomic_load_n(turns, __ATOMIC_ACQUIRE) != turn; tries++) {
 #if defined(__x86_64__)
       __builtin_ia32_pause();
 #endif
 #if defined(__unix__) || defined(__APPLE__)
       if (tries > 1000) sched_yield();
 #endif
+    }
+  }
+
+  // Hands d_q over to the next key tile; the last one writes it.
+  void end_turn(int64_t head, int64_t t0, const KeyTile& tile) const {
+    const int64_t end = end_of_rows(t0, tile);
+    if (p_.kv_end[end - 1] > tile.end) {
+      __atomic_fetch_add(buffers_.turns + head * p_.q.rows + t0, 1, __ATOMIC_RELEASE);
+      return;
+    }
+    const Vec scale = set1(static_cast<float>(p_.scale));
+    for (int64_t t = t0; t < end; t++) {
+      const float* from = d_q_row(head, t);
+      const Row to = row_of(p_.d_q, t, head * E_);
+      for_columns(E_, [&](int64_t e, auto part) { store(to, e, load(from + e) * scale, part); });
     }
   }
 
@@ -311,17 +322,18 @@ static void backward(const Context* context, const AttentionBackward& p) {
   buffers.tiles = reinterpret_cast<KeyTile*>(buffers.turns + p.heads * queries);
 
   int64_t tiles = 0, next_key = 0;
-  auto add_tiles = [&](int64_t begin, int64_t end, int64_t query, bool seen) {
+  auto add_tiles = [&](int64_t begin, int64_t end, int64_t query, int64_t query_end, bool seen) {
     for (int64_t j = begin; j < end; j += kTaskLanes)
-      buffers.tiles[tiles++] = {static_cast<int32_t>(j), static_cast<int32_t>(min_of(j + kTaskLanes, end)),
-                                static_cast<int32_t>(begin), static_cast<int32_t>(query), seen};
+      buffers.tiles[tiles++] = {static_cast<int32_t>(j),         static_cast<int32_t>(min_of(j + kTaskLanes, end)),
+                                static_cast<int32_t>(begin),     static_cast<int32_t>(query),
+                                static_cast<int32_t>(query_end), seen};
     next_key = max_of(next_key, end);
   };
-  for_documents(p.kv_start, p.kv_end, queries, [&](int64_t t_begin, int64_t, int64_t j_begin, int64_t j_end) {
-    add_tiles(next_key, j_begin, t_begin, false);
-    add_tiles(j_begin, j_end, t_begin, true);
+  for_documents(p.kv_start, p.kv_end, queries, [&](int64_t t_begin, int64_t t_end, int64_t j_begin, int64_t j_end) {
+    add_tiles(next_key, j_begin, t_begin, t_begin, false);
+    add_tiles(j_begin, j_end, t_begin, t_end, true);
   });
-  add_tiles(next_key, keys, queries, false);
+  add_tiles(next_key, keys, queries, queries, false);
 
   const int64_t query_tiles = (queries + kTaskLanes - 1) / kTaskLanes;
   parallel_for(context->threads, p.heads * query_tiles, [&](int64_t task, int worker) {
@@ -335,7 +347,8 @@ static void backward(const Context* context, const AttentionBackward& p) {
         .run_keys(task % p.kv_heads, buffers.tiles[task / p.kv_heads]);
   });
   parallel_rows(context, queries, [&](int64_t begin, int64_t end) {
-    Backward<Operand, T>(p, buffers, nullptr).finish_queries(begin, end);
+    for (int64_t t = begin; t < end; t++)
+      if (p.kv_start[t] == p.kv_end[t]) zero_rows(p.d_q, t, t + 1);
   });
 }
 
