@@ -49,13 +49,14 @@ class Forward {
 
   void run_tiles(int64_t begin, int64_t end) {
     const int64_t count = end - begin, units = E_ / Operand::kDepth;
+    const int blocks = blocks_of(count);
     Scratch scratch(scratch_, E_);
     float *q = scratch.lanes(), *y = scratch.lanes(), *s = scratch.scores(), *p = scratch.scores();
     float *k = scratch.rows(), *v = scratch.rows();
     pack_lanes<Operand>(count, E_, q, [&](int64_t lane) { return query(begin + lane); });
-    __builtin_memset(y, 0, E_ * kTaskLanes * sizeof(float));
+    __builtin_memset(y, 0, E_ * blocks * kLanes * sizeof(float));
     Vec max_score[kBlocks * kVecs], sum[kBlocks * kVecs];
-    for (int i = 0; i < kBlocks * kVecs; i++) max_score[i] = set1(kNoMax), sum[i] = zero();
+    for (int i = 0; i < blocks * kVecs; i++) max_score[i] = set1(kNoMax), sum[i] = zero();
 
     Visible visible;
     int64_t first = 0, last = 0;
@@ -68,7 +69,7 @@ class Forward {
       }
       pack_rows<Operand>(kRows, E_, k, [&](int64_t r) { return visible.any(r) ? key(j0 + r) : nullptr; });
       pack_columns<Operand>(kRows, E_, v, [&](int64_t r) { return visible.any(r) ? value(j0 + r) : nullptr; });
-      for (int block = 0; block < kBlocks; block++) {
+      for (int block = 0; block < blocks; block++) {
         Run runs[kRows / kGroup];
         const int run_count = visible.runs(block, runs);
         if (run_count == 0) continue;
@@ -153,14 +154,14 @@ class Forward {
   }
 
   void finish(int64_t begin, int64_t count, const Vec* max_score, const Vec* sum, float* y) {
-    for (int i = 0; i < kBlocks * kVecs; i++) {
+    for (int i = 0; i * kWidth < count; i++) {
       const Vec one = set1(1.f);
       Mask none = less(sum[i], set1(1e-30f));  // the largest term of a sum is 1
       Vec factor = select(none, zero(), one / sum[i]);
       float* block = y + i / kVecs * E_ * kLanes + i % kVecs * kWidth;
       for (int64_t e = 0; e < E_; e++) store(block + e * kLanes, load(block + e * kLanes) * factor);
       int64_t left = count - i * kWidth;
-      if (!p_.lse || left <= 0) continue;
+      if (!p_.lse) continue;
       Vec lse = select(none, zero(), fma(max_score[i], set1(kLn2), log(select(none, one, sum[i]))));
       store_n(p_.lse + head_ * p_.q.rows + begin + i * kWidth, lse, min_of(left, kWidth));
     }

@@ -70,11 +70,12 @@ class Backward {
     if (tile.seen) {
       auto keys = [&](int64_t lane) { return lane < count ? key(kv_head, begin + lane) : nullptr; };
       pack_lanes<Operand>(count, E_, k_, keys);
-      pack_columns<Operand>(kTaskLanes, E_, k_columns_, keys);
+      pack_columns<Operand>(blocks_of(count) * kLanes, E_, k_columns_, keys);
       pack_lanes<Operand>(count, E_, v_, [&](int64_t lane) { return value(kv_head, begin + lane); });
     }
-    __builtin_memset(d_k_, 0, E_ * kTaskLanes * sizeof(float));
-    __builtin_memset(d_v_, 0, E_ * kTaskLanes * sizeof(float));
+    const int64_t lanes = blocks_of(count) * kLanes;
+    __builtin_memset(d_k_, 0, E_ * lanes * sizeof(float));
+    __builtin_memset(d_v_, 0, E_ * lanes * sizeof(float));
     // Tiles of queries count from the beginning of the document: the same for all key tiles.
     const int64_t t_first = tile.document_query + (t_begin - tile.document_query) / kRows * kRows;
     for (int64_t head = kv_head * group_; head < (kv_head + 1) * group_; head++)
@@ -105,7 +106,7 @@ class Backward {
       }
     };
     bool my_turn = false;
-    for (int block = 0; block < kBlocks; block++) {
+    for (int block = 0; block < blocks_of(tile.end - tile.begin); block++) {
       Run runs[kRows / kGroup];
       const int run_count = visible.runs(block, runs);
       const float *k = k_ + block * units * kLanes, *v = v_ + block * units * kLanes;

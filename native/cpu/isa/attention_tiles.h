@@ -29,6 +29,9 @@ static inline int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
 static inline int64_t round_up(int64_t a, int64_t b) { return (a + b - 1) / b * b; }
 
+// Blocks that hold `lanes` lanes.
+static inline int blocks_of(int64_t lanes) { return static_cast<int>((lanes + kLanes - 1) / kLanes); }
+
 template <int kCount>
 using Sums = Vec[kGroup][kCount];
 
