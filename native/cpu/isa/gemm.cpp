@@ -274,17 +274,15 @@ struct RowsJob {
     int64_t first = g.group.begin + row, all_units = units(g), stride = a_row_floats(all_units);
     gemm.a.dtype == kBF16 ? pack_a<bf16>(first, rows, scratch.a) : pack_a<float>(first, rows, scratch.a);
     for (; panel < panel_end; panel++) {
-      bool unpacked = reads_weight(g, panel);
+      if (reads_weight(g, panel)) {
+        multiply_few_rows<Operand>(rows, scratch.a, stride, weight_rows(g, panel, 0), depth(), scratch.tiles);
+        store_c(scratch.tiles, first, panel, rows);
+        continue;
+      }
       for (int64_t k = 0; k < all_units; k += kBlockDepth) {
         int64_t block_units = min_of(kBlockDepth, all_units - k);
         const float* a = scratch.a + (kAByRows ? k : k * round_up(rows, kTileRows));
         bool last = k + block_units == all_units;
-        if (unpacked) {
-          multiply_few_rows<Operand>(rows, a, stride, weight_rows(g, panel, k), depth(), depth_of_block(k),
-                                     scratch.tiles, k > 0);
-          if (last) store_c(scratch.tiles, first, panel, rows);
-          continue;
-        }
         const float* b = scratch.panel;
         if (g.b)
           b = g.b + ((panel - g.panel_begin) * all_units + k) * kTileCols;

@@ -103,8 +103,8 @@ struct Wave {
       if (5 * g.rows >= 4 * even * limits.min_rows) g.row_blocks = even;
       row_blocks += g.row_blocks;
     }
-    int64_t column_blocks =
-        max_of(limits.column_blocks, ceil_div(int64_t{kLeastBlocksPerThread} * threads, row_blocks));
+    const int64_t least_blocks = (rows <= kTileRows ? kLeastBlocksOfFewRows : kLeastBlocksPerThread) * threads;
+    int64_t column_blocks = max_of(limits.column_blocks, ceil_div(least_blocks, row_blocks));
     for (int i = 0; i < count; i++)
       groups[i].column_blocks = threads > 1 ? min_of(column_blocks, groups[i].panels()) : 1;
   }
@@ -116,7 +116,9 @@ struct Wave {
   }
 
  private:
-  static constexpr int kBlocksPerThread = 6, kLeastBlocksPerThread = 8;
+  static constexpr int64_t kBlocksPerThread = 6, kLeastBlocksPerThread = 8;
+  // With a few rows, reading B is the work: the longer the pieces, the less often it has to start anew.
+  static constexpr int64_t kLeastBlocksOfFewRows = 2;
 };
 
 }  // namespace MOT_ISA_NAMESPACE
