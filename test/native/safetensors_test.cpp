@@ -120,6 +120,24 @@ TEST(Crc32, MatchesTheCheckValueOfTheStandard) {
   EXPECT_EQ(longer.value(), 0x414FA339u);
 }
 
+TEST(Crc32, AnyLengthAtAnyPlaceInAnyPieces) {
+  std::vector<uint8_t> bytes(1000);
+  for (size_t i = 0; i < bytes.size(); i++) bytes[i] = static_cast<uint8_t>(i * i * 31 + i);
+  for (size_t begin = 0; begin < 20; begin++) {
+    uint32_t expected = 0xFFFFFFFFu;  // bit by bit
+    for (size_t end = begin; end < bytes.size(); end++) {
+      Crc32 whole, pieces;
+      whole.add(&bytes[begin], end - begin);
+      pieces.add(&bytes[begin], (end - begin) / 3);
+      pieces.add(&bytes[begin] + (end - begin) / 3, end - begin - (end - begin) / 3);
+      ASSERT_EQ(whole.value(), ~expected) << begin << " " << end;
+      ASSERT_EQ(pieces.value(), ~expected) << begin << " " << end;
+      expected ^= bytes[end];
+      for (int bit = 0; bit < 8; bit++) expected = expected & 1 ? 0xEDB88320u ^ expected >> 1 : expected >> 1;
+    }
+  }
+}
+
 TEST_F(Safetensors, RefusesFilesThatAreNotThere) {
   expect_refused(path("none"), "ERR_FILE_OPEN", "No such file");
   expect_refused(folder_, "ERR_FILE_OPEN", "not a regular file");
