@@ -73,8 +73,9 @@ async function saveCheckpoint(model: Model, folder: string, step: number): Promi
     elapsed: 0,
     dataset,
   };
-  await writeCheckpoint(folder, state, { newest: 1 }, async (path) => {
+  await writeCheckpoint(folder, state, { newest: 1 }, async (path, written) => {
     await model.save(join(path, MODEL_FILE));
+    written(MODEL_FILE);
     await model.save(join(path, OPTIMIZER_FILE), ['m', 'v']);
   });
 }

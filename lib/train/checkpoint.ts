@@ -81,7 +81,8 @@ export interface Checkpoint {
  * that `keep` does not name are removed. Nothing of it holds the event loop for long: training goes on meanwhile where
  * `save` writes a copy.
  *
- * @param save Writes MODEL_FILE and OPTIMIZER_FILE, and EMA_FILE if there is one, into the folder given to it.
+ * @param save Writes MODEL_FILE and OPTIMIZER_FILE, and EMA_FILE if there is one, into the folder given to it. The checksum
+ *   of a file that it names to `written` is made while it writes the next one.
  * @returns The checkpoint's path.
  * @throws MotError ERR_FILE_WRITE; the temporary folder is removed, older checkpoints stay.
  */
@@ -89,7 +90,7 @@ export async function writeCheckpoint(
   run: string,
   state: TrainerState,
   keep: Keep,
-  save: (folder: string) => Promise<void>,
+  save: (folder: string, written: (file: string) => void) => Promise<void>,
 ): Promise<string> {
   const parent = join(run, 'checkpoints');
   const path = checkpointFolder(run, state.step);
@@ -100,11 +101,16 @@ export async function writeCheckpoint(
     // Not the run's folder: where that has vanished, a new one would hold a checkpoint without config and metrics.
     if (!existsSync(parent)) await mkdir(parent);
     await mkdir(temporary);
-    await save(temporary);
+    const hashes = new Map<string, ReturnType<typeof asyncFiles.hashFile>>();
+    await save(temporary, (file) => {
+      const hash = asyncFiles.hashFile(join(temporary, file));
+      hash.catch(() => undefined); // awaited below, unless saving fails first
+      hashes.set(file, hash);
+    });
     await writeJson(join(temporary, TRAINER_FILE), state);
     const manifest: Manifest = { format: 'mot-checkpoint', version: 1, step: state.step, files: {} };
     for (const file of (await readdir(temporary)).sort())
-      manifest.files[file] = await asyncFiles.hashFile(join(temporary, file));
+      manifest.files[file] = await (hashes.get(file) ?? asyncFiles.hashFile(join(temporary, file)));
     await writeJson(join(temporary, MANIFEST_FILE), manifest);
     await asyncFiles.syncFolder(temporary);
     // One of the same step is either damaged (it was passed over) or was written by this very state.

@@ -81,8 +81,11 @@ export class CheckpointWriter {
     const copy = last ? undefined : await this.#copy();
     const write = async (): Promise<void> => {
       try {
-        const path = await writeCheckpoint(run, now, keep, async (folder) => {
-          for (const [file, kinds] of this.#files) await (copy ?? model).save(join(folder, file), kinds, metadata);
+        const path = await writeCheckpoint(run, now, keep, async (folder, written) => {
+          for (const [file, kinds] of this.#files) {
+            await (copy ?? model).save(join(folder, file), kinds, metadata);
+            written(file);
+          }
         });
         done?.(path);
       } finally {
